@@ -1,0 +1,320 @@
+//! What an operator writes: the types of `moongate.toml`, with every default in one place.
+//!
+//! Nothing here is compiled, resolved or opened; that is what [`crate::routes`], [`crate::plugin`] and
+//! [`crate::registry`] do with it. How a file becomes these types, and how its mistakes are told, is in [`mod@file`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+pub mod file;
+pub mod values;
+
+pub use values::{ByteSize, HeaderName, HostName, Listen, MethodName, PathPrefix, PluginName, Servers, ServiceName, Time, ZnodePath};
+
+/// The whole of `moongate.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where requests are taken: one address or a list.
+    pub listen: Listen,
+    /// Where the admin API is served.
+    pub admin: SocketAddr,
+    /// Worker threads; 0: one for each core.
+    pub workers: usize,
+    /// The path under which the headers `service_name` and `api_name` choose service and path; off if absent.
+    pub header_routes: Option<PathPrefix>,
+    /// How long running requests may take to end after SIGTERM.
+    pub drain: Time,
+    /// Where endpoints come from.
+    pub registry: Registry,
+    /// Where plugins come from and what they may use.
+    pub plugins: Plugins,
+    /// A route for every discovered service; off if absent.
+    pub auto_routes: Option<AutoRoutes>,
+    /// What routes say when they say nothing.
+    pub defaults: Defaults,
+    /// Explicit routes, in the order of the file.
+    pub routes: Vec<Spanned<Route>>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            listen: Listen(vec![SocketAddr::from(([0, 0, 0, 0], 8080))]),
+            admin: SocketAddr::from(([127, 0, 0, 1], 9900)),
+            workers: 0,
+            header_routes: None,
+            drain: Time(Duration::from_secs(30)),
+            registry: Registry::default(),
+            plugins: Plugins::default(),
+            auto_routes: None,
+            defaults: Defaults::default(),
+            routes: Vec::new(),
+        }
+    }
+}
+
+/// Where endpoints come from. Both may be given: a service of the file hides ZooKeeper's of the same name.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Registry {
+    /// A ZooKeeper ensemble.
+    pub zookeeper: Option<ZooKeeper>,
+    /// A services file.
+    pub file: Option<ServicesFile>,
+}
+
+/// A ZooKeeper ensemble as a registry.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ZooKeeper {
+    /// `host:port,host:port/chroot`.
+    pub servers: Servers,
+    /// The znode whose children are services.
+    pub root: ZnodePath,
+    /// How endpoints are written below it.
+    pub layout: Layout,
+    /// How long a silent connection counts as alive.
+    pub session_timeout: Time,
+    /// Where the last good routes are kept; nowhere if absent.
+    pub snapshot: Option<PathBuf>,
+    /// `digest:user:password`.
+    pub auth: Option<Secret>,
+    /// A file that holds what `auth` would.
+    pub auth_file: Option<PathBuf>,
+}
+
+impl Default for ZooKeeper {
+    fn default() -> Self {
+        ZooKeeper {
+            servers: Servers("127.0.0.1:2181".into()),
+            root: ZnodePath("/services".into()),
+            layout: Layout::Auto,
+            session_timeout: Time(Duration::from_secs(10)),
+            snapshot: None,
+            auth: None,
+            auth_file: None,
+        }
+    }
+}
+
+/// How a registry tree is laid out.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// Decided by what is found; for now always [`Layout::Registrator`].
+    Auto,
+    /// `/services/<service>/<ip:port>`.
+    Registrator,
+}
+
+/// A string that is never printed.
+#[derive(Clone, Deserialize)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("(secret)")
+    }
+}
+
+/// A services file as a registry.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServicesFile {
+    /// The TOML file; a relative path starts at the configuration file's directory.
+    pub path: PathBuf,
+}
+
+/// Where plugins come from and what they may use.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Plugins {
+    /// The directory whose `NAME.wasm` files are plugins. It need not exist.
+    pub dir: PathBuf,
+    /// Linear memory of one instance.
+    pub memory_limit: ByteSize,
+    /// A call that takes longer is stopped. 1 ms to 60 s.
+    pub call_timeout: Time,
+    /// What a failing plugin means to the request.
+    pub on_failure: OnFailure,
+}
+
+impl Default for Plugins {
+    fn default() -> Self {
+        Plugins {
+            dir: "plugins".into(),
+            memory_limit: ByteSize(64 << 20),
+            call_timeout: Time(Duration::from_millis(10)),
+            on_failure: OnFailure::default(),
+        }
+    }
+}
+
+/// What a failing plugin means to the request, by its kind.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnFailure {
+    /// `fallback` or `reject`.
+    pub balancer: BalancerFailure,
+    /// `reject` or `skip`.
+    pub filter: FilterFailure,
+}
+
+impl Default for OnFailure {
+    fn default() -> Self {
+        OnFailure { balancer: BalancerFailure::Fallback, filter: FilterFailure::Reject }
+    }
+}
+
+/// What happens to a request whose balancer fails.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum BalancerFailure {
+    /// Native round robin decides.
+    Fallback,
+    /// 503.
+    Reject,
+}
+
+/// What happens to a request one of whose filters fails.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum FilterFailure {
+    /// 503: a filter may be what guards the route.
+    Reject,
+    /// As if the filter were not there.
+    Skip,
+}
+
+/// A route for every discovered service: `PREFIX<service>/rest` → `/rest`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AutoRoutes {
+    /// What stands before the service's name.
+    pub prefix: PathPrefix,
+    /// Names of services that get a route; `*` stands for any run of characters.
+    pub allow: Vec<String>,
+    /// Names of services that get none, whatever `allow` says.
+    pub deny: Vec<String>,
+}
+
+impl Default for AutoRoutes {
+    fn default() -> Self {
+        AutoRoutes { prefix: PathPrefix::root(), allow: vec!["*".into()], deny: Vec::new() }
+    }
+}
+
+/// What a route says when it says nothing.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Defaults {
+    /// See [`Route::strip_prefix`].
+    pub strip_prefix: bool,
+    /// See [`Route::balancer`].
+    pub balancer: Balancer,
+    /// See [`Route::filters`].
+    pub filters: Vec<Filter>,
+    /// See [`Route::timeout`].
+    pub timeout: Timeouts,
+    /// See [`Route::retries`].
+    pub retries: u32,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Defaults {
+            strip_prefix: true,
+            balancer: Balancer::named("round-robin"),
+            filters: Vec::new(),
+            timeout: Timeouts::default(),
+            retries: 2,
+        }
+    }
+}
+
+/// From a request to a service.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Matches whole path segments.
+    pub path_prefix: PathPrefix,
+    /// Matches the host asked for, without the port; any if absent.
+    #[serde(default)]
+    pub host: Option<HostName>,
+    /// Any if empty.
+    #[serde(default)]
+    pub methods: Vec<MethodName>,
+    /// Headers that must have exactly these values.
+    #[serde(default)]
+    pub headers: std::collections::BTreeMap<HeaderName, String>,
+    /// The service that takes the request.
+    pub service: ServiceName,
+    /// Whether the prefix is taken off before the request is sent on.
+    pub strip_prefix: Option<bool>,
+    /// What picks the endpoint.
+    pub balancer: Option<Balancer>,
+    /// What looks at the request and the response, in this order and in reverse.
+    pub filters: Option<Vec<Filter>>,
+    /// How long each step may take.
+    pub timeout: Option<Timeouts>,
+    /// How often a request that no endpoint has acted on is sent to another. 0 to 10.
+    pub retries: Option<u32>,
+}
+
+/// A balancer in use: `"name"` or `{ plugin = "name", config = { … }, on_failure = "…" }`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "values::PluginUse<BalancerFailure>")]
+pub struct Balancer {
+    /// The name of the plugin.
+    pub plugin: PluginName,
+    /// What the plugin is configured with, as JSON.
+    pub config: Arc<str>,
+    /// Overrides [`OnFailure::balancer`].
+    pub on_failure: Option<BalancerFailure>,
+}
+
+impl Balancer {
+    fn named(name: &str) -> Balancer {
+        Balancer { plugin: PluginName(name.into()), config: "{}".into(), on_failure: None }
+    }
+}
+
+/// A filter in use, written as a balancer is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "values::PluginUse<FilterFailure>")]
+pub struct Filter {
+    /// The name of the plugin.
+    pub plugin: PluginName,
+    /// What the plugin is configured with, as JSON.
+    pub config: Arc<str>,
+    /// Overrides [`OnFailure::filter`].
+    pub on_failure: Option<FilterFailure>,
+}
+
+/// How long each step of a request may take.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// To open a connection to an endpoint.
+    pub connect: Time,
+    /// From the request sent to the response's head.
+    pub header: Time,
+    /// Between two pieces of a body, and before an idle connection is closed.
+    pub idle: Time,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            connect: Time(Duration::from_secs(1)),
+            header: Time(Duration::from_secs(30)),
+            idle: Time(Duration::from_secs(60)),
+        }
+    }
+}
