@@ -1,0 +1,193 @@
+//! One version of one plugin: compiled, linked, and tried before it may serve.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use wasmtime::component::{Component, InstancePre};
+
+use super::bindings::exports::moongate::plugin as exports;
+use super::component::{self, Described};
+use super::host::Host;
+use super::{Binding, Engine, Instances, Kind, Numbers};
+use crate::endpoint::Endpoints;
+use crate::registry;
+
+/// A plugin, shared by all workers, which make their instances of it.
+pub struct Plugin {
+    /// What routes call it.
+    pub name: Arc<str>,
+    /// What it is.
+    pub described: Described,
+    /// Whether it is one of those inside the gateway's own binary.
+    pub bundled: bool,
+    /// When it was compiled.
+    pub loaded: SystemTime,
+    /// How long that took.
+    pub compile_time: Duration,
+    /// What it did since, worker by worker.
+    pub counters: Box<[Counters]>,
+    /// Tells versions apart, also where the bytes are the same.
+    pub(super) id: u64,
+    pub(super) pre: InstancePre<Host>,
+    pub(super) exports: Indices,
+}
+
+/// Where the exports are.
+pub(super) struct Indices {
+    pub(super) configurable: exports::configurable::GuestIndices,
+    pub(super) balancer: Option<exports::balancer::GuestIndices>,
+    pub(super) request_filter: Option<exports::request_filter::GuestIndices>,
+    pub(super) response_filter: Option<exports::response_filter::GuestIndices>,
+}
+
+/// What one worker counts of one plugin. On its own cache line, because it is written on every call.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Counters {
+    /// Calls of `pick`, `on-request` and `on-response`.
+    pub calls: AtomicU64,
+    /// Of these, the ones that trapped.
+    pub traps: AtomicU64,
+    /// Of these, the ones that were stopped.
+    pub timeouts: AtomicU64,
+    /// Of these, the ones that answered with nonsense.
+    pub nonsense: AtomicU64,
+    /// Calls whose time was taken: one in some.
+    pub timed: AtomicU64,
+    /// Nanoseconds of these together.
+    pub nanoseconds: AtomicU64,
+    /// Instances made.
+    pub instances: AtomicU64,
+}
+
+impl Plugin {
+    /// Compiles the bytes of a file. Takes about a millisecond for each KiB: not for a worker's thread.
+    ///
+    /// # Errors
+    /// Why it cannot be a plugin, in words for its author.
+    pub fn compile(
+        engine: &Engine,
+        name: Arc<str>,
+        bytes: &[u8],
+        bundled: bool,
+        workers: usize,
+    ) -> Result<Plugin> {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        let began = Instant::now();
+        let (component, described) = component::read(bytes)?;
+        let component = Component::new(&engine.wasm, &component)
+            .map_err(anyhow::Error::from)
+            .context("compiling the component")?;
+        let pre = engine
+            .linker
+            .instantiate_pre(&component)
+            .map_err(anyhow::Error::from)
+            .context("linking the component")?;
+        let kinds = described.kinds;
+        let exports = Indices {
+            configurable: exports::configurable::GuestIndices::new(&pre)?,
+            balancer: kinds
+                .balancer
+                .then(|| exports::balancer::GuestIndices::new(&pre))
+                .transpose()?,
+            request_filter: kinds
+                .request_filter
+                .then(|| exports::request_filter::GuestIndices::new(&pre))
+                .transpose()?,
+            response_filter: kinds
+                .response_filter
+                .then(|| exports::response_filter::GuestIndices::new(&pre))
+                .transpose()?,
+        };
+        Ok(Plugin {
+            name,
+            described,
+            bundled,
+            loaded: SystemTime::now(),
+            compile_time: began.elapsed(),
+            counters: (0..workers.max(1)).map(|_| Counters::default()).collect(),
+            id: IDS.fetch_add(1, Relaxed),
+            pre,
+            exports,
+        })
+    }
+
+    /// Runs a throw-away instance as a worker would: starts it, configures it for each use, and lets a balancer
+    /// pick once. Nothing of it touches the state of a real use.
+    ///
+    /// # Errors
+    /// What went wrong, with the plugin's own words where it had any.
+    pub fn trial(
+        self: &Arc<Self>,
+        engine: &Engine,
+        uses: &[(Kind, Arc<str>)],
+    ) -> Result<(), String> {
+        let mut instances = Instances::new(engine.clone(), 0);
+        let numbers = Numbers::default();
+        instances
+            .start(self)
+            .map_err(|failure| failure.to_string())?;
+        for (kind, config) in uses {
+            if !self.described.kinds.serve(*kind) {
+                return Err(format!(
+                    "it is a {}, and a route uses it as a {kind}",
+                    self.described.kinds
+                ));
+            }
+            let binding = Arc::new(Binding::new(
+                0,
+                self.name.clone(),
+                *kind,
+                config.clone(),
+                numbers.take(),
+            ));
+            instances
+                .trial(self, &binding, &sample())
+                .map_err(|failure| match config.as_ref() {
+                    "{}" => failure.to_string(),
+                    config => format!("{failure} (configured with {config})"),
+                })?;
+        }
+        Ok(())
+    }
+
+    /// The sum over all workers.
+    pub fn total(&self, of: impl Fn(&Counters) -> &AtomicU64) -> u64 {
+        self.counters
+            .iter()
+            .map(|counters| of(counters).load(Relaxed))
+            .sum()
+    }
+
+    /// Mean nanoseconds of a call, from those whose time was taken; zero before the first.
+    pub fn mean_nanoseconds(&self) -> u64 {
+        self.total(|it| &it.nanoseconds)
+            .checked_div(self.total(|it| &it.timed))
+            .unwrap_or(0)
+    }
+}
+
+/// Three endpoints for a balancer to be tried on.
+fn sample() -> Arc<Endpoints> {
+    let endpoint = |port| registry::Endpoint {
+        address: ([127, 0, 0, 1], port).into(),
+        scheme: registry::Scheme::Http,
+        weight: 1,
+        zone: "".into(),
+        labels: Vec::new(),
+    };
+    Arc::new(Endpoints::following(
+        None,
+        &registry::Service {
+            endpoints: (1..=3).map(endpoint).collect(),
+        },
+    ))
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} {}", self.name, self.described.sha256)
+    }
+}

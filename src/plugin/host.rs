@@ -1,0 +1,660 @@
+//! What a guest may call, and the state of one instance that these calls work on.
+//!
+//! A store's data is one [`Host`]. Before each call of the guest the host is told what is in hand ([`InHand`]), and
+//! gives it back after: so there are no handles, and a guest that asks out of turn gets nothing.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use rustc_hash::FxHashMap;
+use wasmtime::StoreLimits;
+
+use super::bindings::moongate::plugin as wit;
+use super::bindings::moongate::plugin::host::Level;
+use super::bindings::moongate::plugin::request_keys::Source;
+use super::bindings::moongate::plugin::types::Header;
+use crate::endpoint::Endpoints;
+
+/// Slots that one binding may open: a balancer needs a handful, and each is a cache line for good.
+const SLOTS: usize = 64;
+
+/// Keys that one instance may declare: they are compared one by one.
+const KEYS: usize = 64;
+
+/// Bytes of a log line that are kept.
+const LOG_LINE: usize = 1024;
+
+/// Log lines of one instance in a second.
+const LOG_LINES: u32 = 100;
+
+/// The numbers of a binding that all its instances share, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Shared(Mutex<FxHashMap<Box<str>, Arc<Slot>>>);
+
+/// A number on a cache line of its own: workers write these at the same time.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Slot(AtomicU64);
+
+impl Shared {
+    fn open(&self, name: &str) -> wasmtime::Result<Arc<Slot>> {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.get(name) {
+            return Ok(slot.clone());
+        }
+        if slots.len() == SLOTS {
+            return Err(wasmtime::Error::msg(format!(
+                "a binding may open {SLOTS} slots"
+            )));
+        }
+        Ok(slots.entry(name.into()).or_default().clone())
+    }
+}
+
+/// The store data of one instance.
+pub(crate) struct Host {
+    pub(crate) limits: StoreLimits,
+    pub(crate) in_hand: InHand,
+    /// Ticks that a call may take.
+    pub(crate) deadline: u64,
+    plugin: Arc<str>,
+    slots: Vec<Arc<Slot>>,
+    /// Which of `slots` belong to a binding, so that configuring it again gives them back.
+    opened: FxHashMap<u32, Vec<u32>>,
+    free: Vec<u32>,
+    keys: Vec<Source>,
+    rng: fastrand::Rng,
+    log_second: u64,
+    log_lines: u32,
+}
+
+/// What the call that is running is about.
+#[derive(Default)]
+pub(crate) enum InHand {
+    #[default]
+    Nothing,
+    Configuring(Arc<super::Binding>),
+    Picking(Picking),
+    Request(RequestInHand),
+    Response(ResponseInHand),
+}
+
+/// A request that needs an endpoint.
+#[derive(Default)]
+pub(crate) struct Picking {
+    pub(crate) endpoints: Option<Arc<Endpoints>>,
+    pub(crate) tried: Vec<u32>,
+    pub(crate) head: Option<http::request::Parts>,
+    pub(crate) client: Option<IpAddr>,
+}
+
+/// A request on its way through the filters.
+pub struct RequestInHand {
+    /// The head as it will be sent on.
+    pub head: http::request::Parts,
+    /// Path and query as the client sent them.
+    pub original: PathAndQuery,
+    /// Who asks.
+    pub client: IpAddr,
+}
+
+/// A response on its way through the filters, with what was asked.
+pub struct ResponseInHand {
+    /// The request as it was sent on.
+    pub request: RequestInHand,
+    /// The head as the client will see it.
+    pub head: http::response::Parts,
+}
+
+impl Host {
+    pub(crate) fn new(plugin: Arc<str>, limits: StoreLimits) -> Host {
+        Host {
+            limits,
+            in_hand: InHand::Nothing,
+            deadline: 0,
+            plugin,
+            slots: Vec::new(),
+            opened: FxHashMap::default(),
+            free: Vec::new(),
+            keys: Vec::new(),
+            rng: fastrand::Rng::new(),
+            log_second: 0,
+            log_lines: 0,
+        }
+    }
+
+    /// A number for the guest's `pick`.
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.rng.u64(..)
+    }
+
+    /// Whether the guest may ask for parts of the request when it picks.
+    pub(crate) fn wants_request(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Takes back the slots of a binding that is configured again.
+    pub(crate) fn forget(&mut self, binding: u32) {
+        self.free
+            .extend(self.opened.remove(&binding).unwrap_or_default());
+    }
+
+    fn slot(&self, slot: u32) -> Option<&AtomicU64> {
+        self.slots.get(slot as usize).map(|slot| &slot.0)
+    }
+
+    fn endpoint(&self, index: u32) -> Option<&crate::endpoint::Live> {
+        let InHand::Picking(Picking {
+            endpoints: Some(endpoints),
+            ..
+        }) = &self.in_hand
+        else {
+            return None;
+        };
+        Some(&endpoints.get(index as usize)?.live)
+    }
+
+    /// The request in hand, in whatever phase.
+    fn request(&self) -> Option<&RequestInHand> {
+        match &self.in_hand {
+            InHand::Request(request) => Some(request),
+            InHand::Response(response) => Some(&response.request),
+            _ => None,
+        }
+    }
+
+    fn request_mut(&mut self) -> Option<&mut http::request::Parts> {
+        if let InHand::Request(request) = &mut self.in_hand {
+            Some(&mut request.head)
+        } else {
+            None
+        }
+    }
+
+    fn response(&self) -> Option<&http::response::Parts> {
+        if let InHand::Response(response) = &self.in_hand {
+            Some(&response.head)
+        } else {
+            None
+        }
+    }
+
+    fn response_mut(&mut self) -> Option<&mut http::response::Parts> {
+        if let InHand::Response(response) = &mut self.in_hand {
+            Some(&mut response.head)
+        } else {
+            None
+        }
+    }
+
+    /// Calls `with` with the bytes of a key's value.
+    fn key<T>(&self, key: u32, with: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let InHand::Picking(Picking {
+            head: Some(head),
+            client,
+            ..
+        }) = &self.in_hand
+        else {
+            return None;
+        };
+        let value: Option<&[u8]> = match self.keys.get(key as usize)? {
+            Source::Path => Some(head.uri.path().as_bytes()),
+            Source::Method => Some(head.method.as_str().as_bytes()),
+            Source::Authority => authority(head).map(str::as_bytes),
+            Source::ClientAddress => {
+                return client.map(|client| with(client.to_string().as_bytes()));
+            }
+            Source::Header(name) => head.headers.get(name).map(HeaderValue::as_bytes),
+            Source::Cookie(name) => cookie(&head.headers, name.as_bytes()),
+            Source::Query(name) => {
+                query(head.uri.query().unwrap_or_default(), name).map(str::as_bytes)
+            }
+        };
+        value.map(with)
+    }
+}
+
+/// The host that a request asks for, with its port.
+pub(crate) fn authority(head: &http::request::Parts) -> Option<&str> {
+    match head.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => head.headers.get(header::HOST)?.to_str().ok(),
+    }
+}
+
+/// The first cookie of that name (RFC 6265, section 4.2.1).
+fn cookie<'a>(headers: &'a HeaderMap, name: &[u8]) -> Option<&'a [u8]> {
+    let mut pairs = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+    pairs.find_map(|pair| pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"="))
+}
+
+/// The first query parameter of that name, as it was sent.
+fn query<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// Headers that frame a message or manage its connection, which a plugin could only break (RFC 9110, section 7.6.1).
+fn managed(name: &HeaderName) -> bool {
+    use header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+    [
+        CONNECTION,
+        CONTENT_LENGTH,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ]
+    .contains(name)
+        || name == "keep-alive"
+}
+
+/// The header if a plugin may write it.
+fn writable(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_bytes(name.as_bytes())
+        .ok()
+        .filter(|name| !managed(name))?;
+    Some((name, HeaderValue::from_str(value).ok()?))
+}
+
+fn get(headers: &HeaderMap, name: &str) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned())
+}
+
+fn all(headers: &HeaderMap) -> Vec<Header> {
+    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+        Some((name.as_str().into(), value.to_str().ok()?.into()))
+    };
+    headers.iter().filter_map(text).collect()
+}
+
+fn set(headers: Option<&mut HeaderMap>, name: &str, value: &str) -> bool {
+    let (Some(headers), Some((name, value))) = (headers, writable(name, value)) else {
+        return false;
+    };
+    headers.insert(name, value);
+    true
+}
+
+fn append(headers: Option<&mut HeaderMap>, name: &str, value: &str) -> bool {
+    let (Some(headers), Some((name, value))) = (headers, writable(name, value)) else {
+        return false;
+    };
+    headers.append(name, value);
+    true
+}
+
+fn remove(headers: Option<&mut HeaderMap>, name: &str) -> bool {
+    let (Some(headers), Some((name, _))) = (headers, writable(name, "")) else {
+        return false;
+    };
+    headers.remove(name);
+    true
+}
+
+impl wit::types::Host for Host {}
+
+impl wit::filter_types::Host for Host {}
+
+impl wit::host::Host for Host {
+    fn log(&mut self, level: Level, message: String) {
+        let second = start().elapsed().as_secs();
+        if second != self.log_second {
+            (self.log_second, self.log_lines) = (second, 0);
+        }
+        self.log_lines += 1;
+        if self.log_lines > LOG_LINES {
+            return;
+        }
+        let cut = message.floor_char_boundary(LOG_LINE);
+        let (plugin, message) = (&*self.plugin, &message[..cut]);
+        match level {
+            Level::Trace => tracing::trace!(target: "plugin", plugin, "{message}"),
+            Level::Debug => tracing::debug!(target: "plugin", plugin, "{message}"),
+            Level::Info => tracing::info!(target: "plugin", plugin, "{message}"),
+            Level::Warn => tracing::warn!(target: "plugin", plugin, "{message}"),
+            Level::Error => tracing::error!(target: "plugin", plugin, "{message}"),
+        }
+    }
+
+    fn now(&mut self) -> u64 {
+        start().elapsed().as_nanos() as u64
+    }
+
+    fn unix_ms(&mut self) -> u64 {
+        SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO)
+            .as_millis() as u64
+    }
+
+    fn random(&mut self) -> u64 {
+        self.draw()
+    }
+}
+
+/// When this process first asked for the time.
+fn start() -> Instant {
+    static START: OnceLock<Instant> = OnceLock::new();
+    *START.get_or_init(Instant::now)
+}
+
+impl wit::shared::Host for Host {
+    fn open(&mut self, name: String) -> wasmtime::Result<u32> {
+        let InHand::Configuring(binding) = &self.in_hand else {
+            return Err(wasmtime::Error::msg(
+                "`shared.open` was called outside `configure`",
+            ));
+        };
+        let slot = binding.shared.open(&name)?;
+        let mine = self.opened.entry(binding.number.value()).or_default();
+        if let Some(known) = mine
+            .iter()
+            .find(|known| Arc::ptr_eq(&self.slots[**known as usize], &slot))
+        {
+            return Ok(*known);
+        }
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.slots[number as usize] = slot;
+                number
+            }
+            None => {
+                self.slots.push(slot);
+                self.slots.len() as u32 - 1
+            }
+        };
+        mine.push(number);
+        Ok(number)
+    }
+
+    fn get(&mut self, slot: u32) -> u64 {
+        self.slot(slot).map_or(0, |slot| slot.load(Relaxed))
+    }
+
+    fn set(&mut self, slot: u32, value: u64) {
+        if let Some(slot) = self.slot(slot) {
+            slot.store(value, Relaxed);
+        }
+    }
+
+    fn fetch_add(&mut self, slot: u32, delta: u64) -> u64 {
+        self.slot(slot)
+            .map_or(0, |slot| slot.fetch_add(delta, Relaxed))
+    }
+
+    fn compare_exchange(&mut self, slot: u32, expected: u64, new: u64) -> u64 {
+        let outcome = self
+            .slot(slot)
+            .map(|slot| slot.compare_exchange(expected, new, Relaxed, Relaxed));
+        outcome.map_or(0, |outcome| outcome.unwrap_or_else(|actual| actual))
+    }
+}
+
+impl wit::endpoints::Host for Host {
+    fn count(&mut self) -> u32 {
+        match &self.in_hand {
+            InHand::Picking(Picking {
+                endpoints: Some(endpoints),
+                ..
+            }) => endpoints.len() as u32,
+            _ => 0,
+        }
+    }
+
+    fn inflight(&mut self, index: u32) -> u32 {
+        self.endpoint(index).map_or(0, |live| live.inflight())
+    }
+
+    fn latency_us(&mut self, index: u32) -> u32 {
+        self.endpoint(index)
+            .map_or(0, |live| live.latency().as_micros() as u32)
+    }
+
+    fn failures(&mut self, index: u32) -> u32 {
+        self.endpoint(index).map_or(0, |live| live.failures())
+    }
+
+    fn tried(&mut self, index: u32) -> bool {
+        matches!(&self.in_hand, InHand::Picking(picking) if picking.tried.contains(&index))
+    }
+
+    fn inflight_all(&mut self) -> Vec<u32> {
+        match &self.in_hand {
+            InHand::Picking(Picking {
+                endpoints: Some(endpoints),
+                ..
+            }) => endpoints
+                .iter()
+                .map(|endpoint| endpoint.live.inflight())
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl wit::request_keys::Host for Host {
+    fn declare(&mut self, source: Source) -> wasmtime::Result<u32> {
+        if !matches!(self.in_hand, InHand::Configuring(_)) {
+            return Err(wasmtime::Error::msg(
+                "`request-keys.declare` was called outside `configure`",
+            ));
+        }
+        if let Some(known) = self.keys.iter().position(|key| same(key, &source)) {
+            return Ok(known as u32);
+        }
+        if self.keys.len() == KEYS {
+            return Err(wasmtime::Error::msg(format!(
+                "an instance may declare {KEYS} keys"
+            )));
+        }
+        self.keys.push(source);
+        Ok(self.keys.len() as u32 - 1)
+    }
+
+    fn hash(&mut self, key: u32) -> u64 {
+        self.key(key, twox_hash::XxHash3_64::oneshot).unwrap_or(0)
+    }
+
+    fn text(&mut self, key: u32) -> Option<String> {
+        self.key(key, |value| String::from_utf8(value.to_vec()).ok())?
+    }
+}
+
+/// The generated type compares nothing by itself.
+fn same(a: &Source, b: &Source) -> bool {
+    match (a, b) {
+        (Source::Path, Source::Path)
+        | (Source::Method, Source::Method)
+        | (Source::Authority, Source::Authority)
+        | (Source::ClientAddress, Source::ClientAddress) => true,
+        (Source::Header(a), Source::Header(b)) => a.eq_ignore_ascii_case(b),
+        (Source::Cookie(a), Source::Cookie(b)) | (Source::Query(a), Source::Query(b)) => a == b,
+        _ => false,
+    }
+}
+
+impl wit::request::Host for Host {
+    fn method(&mut self) -> String {
+        self.request().map_or(String::new(), |request| {
+            request.head.method.as_str().to_owned()
+        })
+    }
+
+    fn path(&mut self) -> String {
+        let path = self
+            .request()
+            .and_then(|request| request.head.uri.path_and_query());
+        path.map_or(String::new(), |path| path.as_str().to_owned())
+    }
+
+    fn original_path(&mut self) -> String {
+        self.request().map_or(String::new(), |request| {
+            request.original.as_str().to_owned()
+        })
+    }
+
+    fn authority(&mut self) -> String {
+        self.request()
+            .and_then(|request| authority(&request.head))
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    fn client_address(&mut self) -> String {
+        self.request()
+            .map_or(String::new(), |request| request.client.to_string())
+    }
+
+    fn get(&mut self, name: String) -> Option<String> {
+        get(&self.request()?.head.headers, &name)
+    }
+
+    fn headers(&mut self) -> Vec<Header> {
+        self.request()
+            .map_or(Vec::new(), |request| all(&request.head.headers))
+    }
+
+    fn set(&mut self, name: String, value: String) -> bool {
+        set(
+            self.request_mut().map(|head| &mut head.headers),
+            &name,
+            &value,
+        )
+    }
+
+    fn append(&mut self, name: String, value: String) -> bool {
+        append(
+            self.request_mut().map(|head| &mut head.headers),
+            &name,
+            &value,
+        )
+    }
+
+    fn remove(&mut self, name: String) -> bool {
+        remove(self.request_mut().map(|head| &mut head.headers), &name)
+    }
+
+    fn set_path(&mut self, path: String) -> bool {
+        let (Some(head), true) = (self.request_mut(), path.starts_with('/')) else {
+            return false;
+        };
+        let Ok(path) = PathAndQuery::try_from(path) else {
+            return false;
+        };
+        head.uri = http::Uri::from(path);
+        true
+    }
+
+    fn set_method(&mut self, method: String) -> bool {
+        let (Some(head), Ok(method)) = (
+            self.request_mut(),
+            http::Method::from_bytes(method.as_bytes()),
+        ) else {
+            return false;
+        };
+        // A tunnel cannot be made of a request, and an endpoint would take what follows for one.
+        if method == http::Method::CONNECT {
+            return false;
+        }
+        head.method = method;
+        true
+    }
+}
+
+impl wit::response::Host for Host {
+    fn status(&mut self) -> u16 {
+        self.response().map_or(0, |head| head.status.as_u16())
+    }
+
+    fn set_status(&mut self, status: u16) -> bool {
+        let (Some(head), Some(status)) = (self.response_mut(), final_status(status)) else {
+            return false;
+        };
+        head.status = status;
+        true
+    }
+
+    fn get(&mut self, name: String) -> Option<String> {
+        get(&self.response()?.headers, &name)
+    }
+
+    fn headers(&mut self) -> Vec<Header> {
+        self.response()
+            .map_or(Vec::new(), |head| all(&head.headers))
+    }
+
+    fn set(&mut self, name: String, value: String) -> bool {
+        set(
+            self.response_mut().map(|head| &mut head.headers),
+            &name,
+            &value,
+        )
+    }
+
+    fn append(&mut self, name: String, value: String) -> bool {
+        append(
+            self.response_mut().map(|head| &mut head.headers),
+            &name,
+            &value,
+        )
+    }
+
+    fn remove(&mut self, name: String) -> bool {
+        remove(self.response_mut().map(|head| &mut head.headers), &name)
+    }
+}
+
+/// A status that ends a request: 200 to 599.
+pub(crate) fn final_status(status: u16) -> Option<http::StatusCode> {
+    (200..600)
+        .contains(&status)
+        .then(|| http::StatusCode::from_u16(status).ok())?
+}
+
+/// A header of a filter's own answer, if it may write it.
+pub(crate) fn reply_header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    writable(name, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_and_query_parameters_are_found_by_whole_name() {
+        let mut headers = HeaderMap::new();
+        headers.append("cookie", HeaderValue::from_static("session=a; id=b"));
+        headers.append("cookie", HeaderValue::from_static("idx=c;  user=d=e"));
+        assert_eq!(cookie(&headers, b"id"), Some(&b"b"[..]));
+        assert_eq!(cookie(&headers, b"user"), Some(&b"d=e"[..]));
+        assert_eq!(cookie(&headers, b"use"), None);
+        assert_eq!(query("idx=1&id=2&id=3&flag", "id"), Some("2"));
+        assert_eq!(
+            (query("idx=1&flag", "id"), query("flag", "flag")),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn what_frames_a_message_is_not_for_plugins() {
+        assert!(writable("X-Env", "prod").is_some());
+        for (name, value) in [
+            ("content-length", "1"),
+            ("Transfer-Encoding", "chunked"),
+            ("a b", "c"),
+            ("a", "b\r\nc: d"),
+        ] {
+            assert!(writable(name, value).is_none(), "{name}: {value}");
+        }
+        assert_eq!((final_status(199), final_status(600)), (None, None));
+    }
+}

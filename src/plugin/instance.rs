@@ -1,0 +1,552 @@
+//! A worker's own running copies of the plugins: made when first needed, told of their bindings and endpoint lists
+//! before they are asked, thrown away when they fail.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use http::{StatusCode, request};
+use wasmtime::{Store, Trap};
+
+use super::bindings::exports::moongate::plugin as exports;
+use super::bindings::moongate::plugin::filter_types::{Reply as WitReply, Verdict as WitVerdict};
+use super::bindings::moongate::plugin::types::Endpoint as WitEndpoint;
+use super::host::{
+    Host, InHand, Picking, RequestInHand, ResponseInHand, final_status, reply_header,
+};
+use super::{Binding, Engine, Failure, Plugin};
+use crate::endpoint::Endpoints;
+
+/// One in how many calls has its time taken: asking the clock twice would cost a third of a pick.
+pub(super) const TIMED: u64 = 64;
+
+/// Failures in a row after which a plugin is left alone: a loop costs a worker the whole time limit, every time.
+const PATIENCE: u32 = 3;
+
+/// How long it is left alone at first; twice as long each time after.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long at most, so that a plugin that depends on something that came back is back soon as well.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Bytes of a filter's own answer.
+const REPLY_BODY: usize = 1 << 20;
+
+/// What the guest returns for "no opinion".
+const NO_OPINION: u32 = u32::MAX;
+
+/// What a pick is about, beside the endpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn<'a> {
+    /// How many picks the binding had before.
+    pub sequence: u64,
+    /// 0, then 1, 2, … for retries.
+    pub attempt: u32,
+    /// The indices that were tried.
+    pub tried: &'a [u32],
+    /// Who asks.
+    pub client: IpAddr,
+}
+
+/// What a request filter wants.
+#[derive(Debug)]
+pub enum Verdict {
+    /// On to the next.
+    Next,
+    /// This answer, now.
+    Respond(http::Response<Vec<u8>>),
+}
+
+/// The instances of one worker, by the plugin's slot.
+pub struct Instances {
+    engine: Engine,
+    worker: usize,
+    seats: Vec<Seat>,
+}
+
+/// Where the instance of one plugin sits.
+#[derive(Default)]
+struct Seat {
+    instance: Option<Instance>,
+    /// Failures in a row, of this version.
+    failures: u32,
+    suspended_until: Option<Instant>,
+    /// The version that failed: another one starts afresh.
+    version: u64,
+}
+
+struct Instance {
+    store: Store<Host>,
+    configurable: exports::configurable::Guest,
+    balancer: Option<exports::balancer::Guest>,
+    request_filter: Option<exports::request_filter::Guest>,
+    response_filter: Option<exports::response_filter::Guest>,
+    /// What the guest knows of its bindings, by their number.
+    bound: Vec<Option<Bound>>,
+}
+
+/// What the guest knows of one binding.
+struct Bound {
+    generation: u64,
+    /// What it last had in `update`; taken out while it picks.
+    endpoints: Option<Arc<Endpoints>>,
+    /// It said no, in these words; it is not asked again until something changes.
+    refused: Option<String>,
+}
+
+impl Instances {
+    /// None yet. `worker` is the place of this worker's counters.
+    pub fn new(engine: Engine, worker: usize) -> Instances {
+        Instances {
+            engine,
+            worker,
+            seats: Vec::new(),
+        }
+    }
+
+    /// Asks a balancer for an index into `endpoints`; none if it has no opinion. `head` is only lent to it.
+    ///
+    /// # Errors
+    /// Why there is no answer. The caller decides what then.
+    pub fn pick(
+        &mut self,
+        plugin: &Arc<Plugin>,
+        binding: &Arc<Binding>,
+        endpoints: &Arc<Endpoints>,
+        head: &mut request::Parts,
+        turn: Turn<'_>,
+    ) -> Result<Option<u32>, Failure> {
+        self.call(plugin, binding, |instance| {
+            instance.bind(binding)?;
+            instance.update(binding, endpoints)?;
+            instance.pick(binding, head, turn)
+        })
+    }
+
+    /// Shows a filter a request. One that is no request filter wants nothing.
+    ///
+    /// # Errors
+    /// As for [`Instances::pick`]; the request is then as the filter left it.
+    pub fn on_request(
+        &mut self,
+        plugin: &Arc<Plugin>,
+        binding: &Arc<Binding>,
+        request: RequestInHand,
+    ) -> (RequestInHand, Result<Verdict, Failure>) {
+        let mut in_hand = Some(request);
+        let outcome = self.call(plugin, binding, |instance| {
+            instance.bind(binding)?;
+            let Some(filter) = &instance.request_filter else {
+                return Ok(Verdict::Next);
+            };
+            let Some(request) = in_hand.take() else {
+                return Ok(Verdict::Next);
+            };
+            instance.store.data_mut().in_hand = InHand::Request(request);
+            let verdict = filter.call_on_request(&mut instance.store, binding.number.value());
+            if let InHand::Request(request) = std::mem::take(&mut instance.store.data_mut().in_hand)
+            {
+                in_hand = Some(request);
+            }
+            check(verdict.map_err(failure)?)
+        });
+        (
+            in_hand.unwrap_or_else(|| unreachable!("the host gives back what it was lent")),
+            outcome,
+        )
+    }
+
+    /// Shows a filter a response. One that is no response filter wants nothing.
+    ///
+    /// # Errors
+    /// As for [`Instances::pick`]; the response is then as the filter left it.
+    pub fn on_response(
+        &mut self,
+        plugin: &Arc<Plugin>,
+        binding: &Arc<Binding>,
+        response: ResponseInHand,
+    ) -> (ResponseInHand, Result<Verdict, Failure>) {
+        let mut in_hand = Some(response);
+        let outcome = self.call(plugin, binding, |instance| {
+            instance.bind(binding)?;
+            let Some(filter) = &instance.response_filter else {
+                return Ok(Verdict::Next);
+            };
+            let Some(response) = in_hand.take() else {
+                return Ok(Verdict::Next);
+            };
+            instance.store.data_mut().in_hand = InHand::Response(response);
+            let verdict = filter.call_on_response(&mut instance.store, binding.number.value());
+            if let InHand::Response(response) =
+                std::mem::take(&mut instance.store.data_mut().in_hand)
+            {
+                in_hand = Some(response);
+            }
+            check(verdict.map_err(failure)?)
+        });
+        (
+            in_hand.unwrap_or_else(|| unreachable!("the host gives back what it was lent")),
+            outcome,
+        )
+    }
+
+    /// Starts an instance if there is none.
+    pub(super) fn start(&mut self, plugin: &Arc<Plugin>) -> Result<(), Failure> {
+        let seat = self.seat(plugin, 0)?;
+        seat.instance.as_ref().map(|_| ()).ok_or(Failure::Missing)
+    }
+
+    /// Configures it for a binding and lets a balancer pick.
+    pub(super) fn trial(
+        &mut self,
+        plugin: &Arc<Plugin>,
+        binding: &Arc<Binding>,
+        endpoints: &Arc<Endpoints>,
+    ) -> Result<(), Failure> {
+        self.call(plugin, binding, |instance| {
+            instance.bind(binding)?;
+            if binding.kind != super::Kind::Balancer {
+                return Ok(());
+            }
+            instance.update(binding, endpoints)?;
+            let (mut head, ()) = http::Request::new(()).into_parts();
+            let turn = Turn {
+                sequence: 0,
+                attempt: 0,
+                tried: &[],
+                client: IpAddr::from([127, 0, 0, 1]),
+            };
+            instance.pick(binding, &mut head, turn).map(|_| ())
+        })
+    }
+
+    /// One call, counted; an instance that fails is thrown away, and one that keeps failing left alone.
+    fn call<T>(
+        &mut self,
+        plugin: &Arc<Plugin>,
+        binding: &Arc<Binding>,
+        call: impl FnOnce(&mut Instance) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let worker = self.worker;
+        let seat = self.seat(plugin, binding.slot)?;
+        let Some(instance) = &mut seat.instance else {
+            return Err(Failure::Missing);
+        };
+
+        let counters = &plugin.counters[worker];
+        let calls = counters.calls.load(Relaxed);
+        // This worker is the only writer.
+        counters.calls.store(calls + 1, Relaxed);
+        let began = (calls % TIMED == 0).then(Instant::now);
+        let outcome = call(instance);
+        if let Some(began) = began {
+            counters.timed.fetch_add(1, Relaxed);
+            counters
+                .nanoseconds
+                .fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
+        }
+
+        match &outcome {
+            Ok(_) => seat.failures = 0,
+            Err(failure) => seat.failed(plugin, failure, worker),
+        }
+        outcome
+    }
+
+    /// The seat of this plugin with a running instance of this version in it.
+    fn seat(&mut self, plugin: &Arc<Plugin>, slot: super::Slot) -> Result<&mut Seat, Failure> {
+        if self.seats.len() <= slot {
+            self.seats.resize_with(slot + 1, Seat::default);
+        }
+        let seat = &mut self.seats[slot];
+        if seat.version != plugin.id {
+            *seat = Seat {
+                version: plugin.id,
+                ..Seat::default()
+            };
+        }
+        if seat.instance.is_some() {
+            return Ok(seat);
+        }
+        if seat
+            .suspended_until
+            .is_some_and(|until| Instant::now() < until)
+        {
+            return Err(Failure::Suspended);
+        }
+        match Instance::start(&self.engine, plugin) {
+            Ok(instance) => {
+                plugin.counters[self.worker].instances.fetch_add(1, Relaxed);
+                seat.instance = Some(instance);
+                Ok(seat)
+            }
+            Err(failure) => {
+                seat.failed(plugin, &failure, self.worker);
+                Err(failure)
+            }
+        }
+    }
+}
+
+impl Seat {
+    fn failed(&mut self, plugin: &Plugin, failure: &Failure, worker: usize) {
+        let counters = &plugin.counters[worker];
+        let poisoned = match failure {
+            Failure::Trapped(_) => {
+                counters.traps.fetch_add(1, Relaxed);
+                true
+            }
+            Failure::TimedOut => {
+                counters.timeouts.fetch_add(1, Relaxed);
+                true
+            }
+            Failure::Nonsense(_) => {
+                counters.nonsense.fetch_add(1, Relaxed);
+                false
+            }
+            Failure::Refused(_) | Failure::Missing | Failure::Suspended => false,
+        };
+        if !poisoned {
+            return;
+        }
+        // After a trap no call may enter the store again.
+        self.instance = None;
+        self.failures += 1;
+        if self.failures < PATIENCE {
+            return;
+        }
+        let pause = PAUSE
+            .saturating_mul(1 << (self.failures - PATIENCE).min(10))
+            .min(LONGEST_PAUSE);
+        self.suspended_until = Some(Instant::now() + pause);
+        tracing::warn!(plugin = %plugin.name, %failure, failures = self.failures, ?pause, "suspending a plugin");
+    }
+}
+
+impl Instance {
+    fn start(engine: &Engine, plugin: &Plugin) -> Result<Instance, Failure> {
+        let mut store = Store::new(
+            &engine.wasm,
+            Host::new(plugin.name.clone(), engine.store_limits()),
+        );
+        store.limiter(|host| &mut host.limits);
+        let deadline = engine.deadline();
+        // Every later call starts from here as well: the callback winds the clock up again only when told to.
+        store.epoch_deadline_trap();
+        store.set_epoch_deadline(deadline);
+        store.data_mut().deadline = deadline;
+        let instance = plugin.pre.instantiate(&mut store).map_err(failure)?;
+        let exports = &plugin.exports;
+        let load = |error: wasmtime::Error| Failure::Nonsense(format!("{error:#}"));
+        Ok(Instance {
+            configurable: exports
+                .configurable
+                .load(&mut store, &instance)
+                .map_err(load)?,
+            balancer: exports
+                .balancer
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()
+                .map_err(load)?,
+            request_filter: exports
+                .request_filter
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()
+                .map_err(load)?,
+            response_filter: exports
+                .response_filter
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()
+                .map_err(load)?,
+            store,
+            bound: Vec::new(),
+        })
+    }
+
+    /// Winds up the clock for the next call of the guest.
+    fn wind(&mut self) {
+        let deadline = self.store.data().deadline;
+        self.store.set_epoch_deadline(deadline);
+    }
+
+    /// Makes sure that the guest is configured for this binding.
+    fn bind(&mut self, binding: &Arc<Binding>) -> Result<(), Failure> {
+        let number = binding.number.value() as usize;
+        if self.bound.len() <= number {
+            self.bound.resize_with(number + 1, || None);
+        }
+        match &self.bound[number] {
+            Some(Bound {
+                generation,
+                refused: None,
+                ..
+            }) if *generation == binding.generation => {
+                self.wind();
+                return Ok(());
+            }
+            Some(Bound {
+                generation,
+                refused: Some(why),
+                ..
+            }) if *generation == binding.generation => {
+                return Err(Failure::Refused(why.clone()));
+            }
+            _ => {}
+        }
+        self.bound[number] = None;
+        self.wind();
+        let host = self.store.data_mut();
+        host.forget(binding.number.value());
+        host.in_hand = InHand::Configuring(binding.clone());
+        let outcome = self.configurable.call_configure(
+            &mut self.store,
+            binding.number.value(),
+            &binding.config,
+        );
+        self.store.data_mut().in_hand = InHand::Nothing;
+        let refused = outcome.map_err(failure)?.err();
+        self.bound[number] = Some(Bound {
+            generation: binding.generation,
+            endpoints: None,
+            refused: refused.clone(),
+        });
+        self.wind();
+        refused.map_or(Ok(()), |why| Err(Failure::Refused(why)))
+    }
+
+    /// Makes sure that the guest's indices are those of this list.
+    fn update(
+        &mut self,
+        binding: &Arc<Binding>,
+        endpoints: &Arc<Endpoints>,
+    ) -> Result<(), Failure> {
+        let number = binding.number.value();
+        let Some(Some(bound)) = self.bound.get_mut(number as usize) else {
+            return Err(Failure::Missing);
+        };
+        if bound
+            .endpoints
+            .as_ref()
+            .is_some_and(|known| known.version == endpoints.version)
+        {
+            return Ok(());
+        }
+        let Some(balancer) = &self.balancer else {
+            return Err(Failure::Missing);
+        };
+        // Whatever happens, the guest no longer knows the list it had.
+        bound.endpoints = None;
+        let list: Vec<WitEndpoint> = endpoints
+            .iter()
+            .map(|endpoint| wit_endpoint(&endpoint.spec))
+            .collect();
+        balancer
+            .call_update(&mut self.store, number, &list)
+            .map_err(failure)?
+            .map_err(Failure::Refused)?;
+        bound.endpoints = Some(endpoints.clone());
+        self.wind();
+        Ok(())
+    }
+
+    fn pick(
+        &mut self,
+        binding: &Binding,
+        head: &mut request::Parts,
+        turn: Turn<'_>,
+    ) -> Result<Option<u32>, Failure> {
+        let number = binding.number.value();
+        let Some(Some(bound)) = self.bound.get_mut(number as usize) else {
+            return Err(Failure::Missing);
+        };
+        let Some(balancer) = &self.balancer else {
+            return Err(Failure::Missing);
+        };
+        let host = self.store.data_mut();
+        let random = host.draw();
+        let lent = host.wants_request();
+        host.in_hand = InHand::Picking(Picking {
+            // Moved, not cloned: the count of this `Arc` is shared by all workers.
+            endpoints: bound.endpoints.take(),
+            tried: turn.tried.to_vec(),
+            head: lent.then(|| std::mem::replace(head, http::Request::new(()).into_parts().0)),
+            client: Some(turn.client),
+        });
+        let outcome =
+            balancer.call_pick(&mut self.store, number, turn.sequence, random, turn.attempt);
+        if let InHand::Picking(picking) = std::mem::take(&mut self.store.data_mut().in_hand) {
+            bound.endpoints = picking.endpoints;
+            if let Some(lent) = picking.head {
+                *head = lent;
+            }
+        }
+        let index = outcome.map_err(failure)?;
+        if index == NO_OPINION {
+            return Ok(None);
+        }
+        let count = bound
+            .endpoints
+            .as_ref()
+            .map_or(0, |endpoints| endpoints.len());
+        if index as usize >= count {
+            return Err(Failure::Nonsense(format!(
+                "`pick` returned {index} of {count} endpoints"
+            )));
+        }
+        Ok(Some(index))
+    }
+}
+
+fn wit_endpoint(spec: &crate::registry::Endpoint) -> WitEndpoint {
+    WitEndpoint {
+        address: spec.address.to_string(),
+        weight: spec.weight.into(),
+        zone: spec.zone.as_ref().into(),
+        labels: spec
+            .labels
+            .iter()
+            .map(|(name, value)| (name.as_ref().into(), value.as_ref().into()))
+            .collect(),
+    }
+}
+
+fn failure(error: wasmtime::Error) -> Failure {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => Failure::TimedOut,
+        Some(trap) => Failure::Trapped(trap.to_string()),
+        None => Failure::Trapped(format!("{:#}", error.root_cause())),
+    }
+}
+
+/// A guest's answer is untrusted input.
+fn check(verdict: WitVerdict) -> Result<Verdict, Failure> {
+    let WitReply {
+        status,
+        headers,
+        body,
+    } = match verdict {
+        WitVerdict::Next => return Ok(Verdict::Next),
+        WitVerdict::Respond(reply) => reply,
+    };
+    let status: StatusCode = final_status(status)
+        .ok_or_else(|| Failure::Nonsense(format!("it responded with status {status}")))?;
+    if body.len() > REPLY_BODY {
+        return Err(Failure::Nonsense(format!(
+            "it responded with {} bytes of body",
+            body.len()
+        )));
+    }
+    let mut response = http::Response::new(body);
+    *response.status_mut() = status;
+    for (name, value) in headers {
+        let (name, value) = reply_header(&name, &value).ok_or_else(|| {
+            Failure::Nonsense(format!("it responded with the header {name:?}: {value:?}"))
+        })?;
+        response.headers_mut().append(name, value);
+    }
+    Ok(Verdict::Respond(response))
+}
