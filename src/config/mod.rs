@@ -4,6 +4,7 @@
 //! [`crate::registry`] do with it. How a file becomes these types, and how its mistakes are told, is in [`mod@file`].
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,9 @@ use toml::Spanned;
 pub mod file;
 pub mod values;
 
-pub use values::{ByteSize, HeaderName, HostName, Listen, MethodName, PathPrefix, PluginName, Servers, ServiceName, Time, ZnodePath};
+pub use values::{
+    ByteSize, HeaderName, HostName, Listen, MethodName, PathPrefix, PluginName, Servers, ServiceName, Time, ZnodePath,
+};
 
 /// The whole of `moongate.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -23,12 +26,15 @@ pub struct Config {
     /// Where requests are taken: one address or a list.
     pub listen: Listen,
     /// Where the admin API is served.
+    #[serde(deserialize_with = "values::address")]
     pub admin: SocketAddr,
-    /// Worker threads; 0: one for each core.
+    /// Worker threads; 0: one for each core; at most 1024.
+    #[serde(deserialize_with = "values::workers")]
     pub workers: usize,
     /// The path under which the headers `service_name` and `api_name` choose service and path; off if absent.
     pub header_routes: Option<PathPrefix>,
-    /// How long running requests may take to end after SIGTERM.
+    /// How long running requests may take to end after SIGTERM; zero: none.
+    #[serde(deserialize_with = "values::time_or_zero")]
     pub drain: Time,
     /// Where endpoints come from.
     pub registry: Registry,
@@ -137,9 +143,11 @@ pub struct ServicesFile {
 pub struct Plugins {
     /// The directory whose `NAME.wasm` files are plugins. It need not exist.
     pub dir: PathBuf,
-    /// Linear memory of one instance.
+    /// Linear memory of one instance. 64 KiB to 4 GiB.
+    #[serde(deserialize_with = "values::memory_limit")]
     pub memory_limit: ByteSize,
     /// A call that takes longer is stopped. 1 ms to 60 s.
+    #[serde(deserialize_with = "values::call_timeout")]
     pub call_timeout: Time,
     /// What a failing plugin means to the request.
     pub on_failure: OnFailure,
@@ -223,6 +231,7 @@ pub struct Defaults {
     /// See [`Route::timeout`].
     pub timeout: Timeouts,
     /// See [`Route::retries`].
+    #[serde(deserialize_with = "values::retries")]
     pub retries: u32,
 }
 
@@ -264,12 +273,13 @@ pub struct Route {
     /// How long each step may take.
     pub timeout: Option<Timeouts>,
     /// How often a request that no endpoint has acted on is sent to another. 0 to 10.
+    #[serde(default, deserialize_with = "values::some_retries")]
     pub retries: Option<u32>,
 }
 
 /// A balancer in use: `"name"` or `{ plugin = "name", config = { … }, on_failure = "…" }`.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(from = "values::PluginUse<BalancerFailure>")]
+#[serde(from = "Spanned<values::PluginUse<BalancerFailure>>")]
 pub struct Balancer {
     /// The name of the plugin.
     pub plugin: PluginName,
@@ -277,17 +287,27 @@ pub struct Balancer {
     pub config: Arc<str>,
     /// Overrides [`OnFailure::balancer`].
     pub on_failure: Option<BalancerFailure>,
+    /// Where in the file it is written, in bytes; empty: a default of ours.
+    pub at: Range<usize>,
+}
+
+impl From<Spanned<values::PluginUse<BalancerFailure>>> for Balancer {
+    fn from(written: Spanned<values::PluginUse<BalancerFailure>>) -> Balancer {
+        let at = written.span();
+        let values::PluginUse { plugin, config, on_failure } = written.into_inner();
+        Balancer { plugin, config, on_failure, at }
+    }
 }
 
 impl Balancer {
     fn named(name: &str) -> Balancer {
-        Balancer { plugin: PluginName(name.into()), config: "{}".into(), on_failure: None }
+        Balancer { plugin: PluginName(name.into()), config: "{}".into(), on_failure: None, at: 0..0 }
     }
 }
 
 /// A filter in use, written as a balancer is.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(from = "values::PluginUse<FilterFailure>")]
+#[serde(from = "Spanned<values::PluginUse<FilterFailure>>")]
 pub struct Filter {
     /// The name of the plugin.
     pub plugin: PluginName,
@@ -295,6 +315,16 @@ pub struct Filter {
     pub config: Arc<str>,
     /// Overrides [`OnFailure::filter`].
     pub on_failure: Option<FilterFailure>,
+    /// Where in the file it is written, in bytes.
+    pub at: Range<usize>,
+}
+
+impl From<Spanned<values::PluginUse<FilterFailure>>> for Filter {
+    fn from(written: Spanned<values::PluginUse<FilterFailure>>) -> Filter {
+        let at = written.span();
+        let values::PluginUse { plugin, config, on_failure } = written.into_inner();
+        Filter { plugin, config, on_failure, at }
+    }
 }
 
 /// How long each step of a request may take.

@@ -1,0 +1,520 @@
+//! The values of a configuration, each checked where it is read, so that a mistake points at its line and column.
+//!
+//! A type here says what may be written; what the fields mean and what they default to is in [`super`].
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+/// The longest time that may be written: beyond it a sum with the clock could overflow, and nobody means it.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Wasm memory comes in pages of 64 KiB, and a 32-bit memory ends at 4 GiB.
+const MEMORY: std::ops::RangeInclusive<u64> = 64 << 10..=4 << 30;
+/// Below 1 ms the epoch ticker cannot tell; a minute is longer than any request waits.
+const CALL_TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+/// More tries only multiply the load on endpoints that are failing already.
+const MOST_RETRIES: i64 = 10;
+/// Far beyond the cores of any machine; a typing error must not start a million threads.
+const MOST_WORKERS: i64 = 1024;
+
+/// A type that is written as a string: how to read it, and the same for serde.
+macro_rules! written_as_string {
+    ($($name:ident),* $(,)?) => {$(
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                String::deserialize(from)?.parse().map_err(D::Error::custom)
+            }
+        }
+    )*};
+}
+
+written_as_string!(
+    Time,
+    PathPrefix,
+    PluginName,
+    ServiceName,
+    HostName,
+    HeaderName,
+    MethodName,
+    Servers,
+    ZnodePath,
+    Address
+);
+
+/// A length of time, longer than zero: `"10s"`, `"250ms"`, `"1m 30s"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub Duration);
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match duration(text)? {
+            Duration::ZERO => Err(format!("{text:?} is no time at all; write one like \"10s\"")),
+            time => Ok(Time(time)),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let time =
+        humantime::parse_duration(text).map_err(|_| format!("{text:?} is not a time like \"10s\" or \"250ms\""))?;
+    if time > LONGEST { Err(format!("{text:?} is longer than a year")) } else { Ok(time) }
+}
+
+/// A [`Time`] that may be zero.
+pub(super) fn time_or_zero<'de, D: Deserializer<'de>>(from: D) -> Result<Time, D::Error> {
+    duration(&String::deserialize(from)?).map(Time).map_err(D::Error::custom)
+}
+
+/// A [`Time`] that a plugin's call may take.
+pub(super) fn call_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Time, D::Error> {
+    let text = String::deserialize(from)?;
+    let time: Time = text.parse().map_err(D::Error::custom)?;
+    if CALL_TIMEOUT.contains(&time.0) {
+        Ok(time)
+    } else {
+        Err(D::Error::custom(format!("{text:?} is not between 1ms and 60s")))
+    }
+}
+
+/// A number of bytes: `"64MiB"`, `"1.5 GB"`, or a plain number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size = text.parse::<bytesize::ByteSize>();
+        size.map(|size| ByteSize(size.as_u64())).map_err(|_| format!("{text:?} is not a size like \"64MiB\""))
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Written;
+
+        impl Visitor<'_> for Written {
+            type Value = ByteSize;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a size like \"64MiB\" or a number of bytes")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<ByteSize, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_i64<E: Error>(self, bytes: i64) -> Result<ByteSize, E> {
+                u64::try_from(bytes).map(ByteSize).map_err(|_| E::custom(format!("{bytes} is not a number of bytes")))
+            }
+
+            fn visit_u64<E: Error>(self, bytes: u64) -> Result<ByteSize, E> {
+                Ok(ByteSize(bytes))
+            }
+        }
+
+        from.deserialize_any(Written)
+    }
+}
+
+/// A [`ByteSize`] that a plugin's memory may have.
+pub(super) fn memory_limit<'de, D: Deserializer<'de>>(from: D) -> Result<ByteSize, D::Error> {
+    let size = ByteSize::deserialize(from)?;
+    if MEMORY.contains(&size.0) {
+        Ok(size)
+    } else {
+        Err(D::Error::custom(format!("{} bytes is not between 64KiB and 4GiB", size.0)))
+    }
+}
+
+/// Whole path segments from the start: `/` or `/shop/cart`, never with a `/` at the end otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PathPrefix(Arc<str>);
+
+impl PathPrefix {
+    /// The prefix of every path.
+    pub fn root() -> PathPrefix {
+        PathPrefix("/".into())
+    }
+
+    /// As it is matched: `/`, or without a `/` at the end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PathPrefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| Err(format!("{text:?} {why}"));
+        let Some(inside) = text.strip_prefix('/') else { return wrong("does not start with \"/\"") };
+        if let Some(bad) = text.chars().find(|it| !it.is_ascii_graphic() || "\"<>\\^`{|}".contains(*it)) {
+            return wrong(&format!("contains {bad:?}, which a path can only have percent-encoded"));
+        }
+        if let Some(bad) = text.chars().find(|it| matches!(it, '?' | '#')) {
+            return wrong(&format!("contains {bad:?}, which ends a path"));
+        }
+        let valid = |rest: &str| rest.len() >= 2 && rest.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit);
+        if !text.split('%').skip(1).all(valid) {
+            return wrong("contains \"%\" without two hexadecimal digits");
+        }
+        let inside = inside.strip_suffix('/').unwrap_or(inside);
+        if inside.is_empty() {
+            // "//" ends here too: its one inner segment is empty.
+            return if text == "/" { Ok(PathPrefix::root()) } else { wrong("contains \"//\"") };
+        }
+        for segment in inside.split('/') {
+            match segment.to_ascii_lowercase().replace("%2e", ".").as_str() {
+                "" => return wrong("contains \"//\""),
+                "." | ".." => return wrong(&format!("contains the segment {segment:?}, which no request has left")),
+                _ => {}
+            }
+        }
+        Ok(PathPrefix(format!("/{inside}").into()))
+    }
+}
+
+/// The name of a plugin: what its file is called without `.wasm`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PluginName(pub Arc<str>);
+
+impl FromStr for PluginName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let allowed = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.');
+        if text.is_empty() || text.starts_with('.') || !text.chars().all(allowed) {
+            return Err(format!(
+                "{text:?} is not a plugin's name: letters, digits, \"-\", \"_\" and \".\", not starting with \".\""
+            ));
+        }
+        Ok(PluginName(text.into()))
+    }
+}
+
+impl fmt::Display for PluginName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// The name of a service, as its registry has it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceName(pub Arc<str>);
+
+impl FromStr for ServiceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.contains('/') {
+            return Err(format!("{text:?} is not a service's name: at least one character, no \"/\""));
+        }
+        Ok(ServiceName(text.into()))
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// A host without a port, in lower case; `*.example.com` stands for every name below `example.com`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostName(pub Arc<str>);
+
+impl FromStr for HostName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = text.to_ascii_lowercase();
+        if is_host(name.strip_prefix("*.").unwrap_or(&name)) {
+            return Ok(HostName(name.into()));
+        }
+        let port = text.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok());
+        Err(if port {
+            format!("{text:?} has a port; a host is matched without one")
+        } else {
+            format!("{text:?} is not a host like \"example.com\" or \"*.example.com\"")
+        })
+    }
+}
+
+/// Whether it is a DNS name, an IPv4 address or an IPv6 address in brackets.
+fn is_host(text: &str) -> bool {
+    if let Some(inside) = text.strip_prefix('[') {
+        return inside.strip_suffix(']').is_some_and(|it| it.parse::<Ipv6Addr>().is_ok());
+    }
+    // 253 and 63 are the limits of DNS. An underscore is not a host's by the book, but containers have it.
+    let label = |it: &str| {
+        (1..=63).contains(&it.len()) && it.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_'))
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+/// The name of a header, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HeaderName(pub String);
+
+impl FromStr for HeaderName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = http::HeaderName::from_str(text).map_err(|_| format!("{text:?} is not a header's name"))?;
+        Ok(HeaderName(name.as_str().to_owned()))
+    }
+}
+
+/// A request's method.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MethodName(pub http::Method);
+
+impl FromStr for MethodName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Methods are told apart by case, so "get" would match nothing that a client sends.
+        let method = http::Method::from_str(text).ok().filter(|_| !text.contains(|it: char| it.is_ascii_lowercase()));
+        method.map(MethodName).ok_or_else(|| format!("{text:?} is not a method like \"GET\""))
+    }
+}
+
+/// A ZooKeeper ensemble: `host:port,host:port/chroot`; the port is 2181 where none is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Servers(pub String);
+
+impl FromStr for Servers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (hosts, chroot) = text.find('/').map_or((text, None), |at| (&text[..at], Some(&text[at..])));
+        for server in hosts.split(',') {
+            let (host, port) = match server.rsplit_once(':') {
+                // The colon is the address's own.
+                Some(_) if server.ends_with(']') => (server, None),
+                Some((host, port)) => (host, Some(port)),
+                None => (server, None),
+            };
+            if !is_host(host) {
+                return Err(format!("{text:?}: {server:?} is not a server like \"127.0.0.1:2181\""));
+            }
+            if port.is_some_and(|port| !matches!(port.parse::<u16>(), Ok(1..))) {
+                return Err(format!("{text:?}: the port of {server:?} is not a number from 1 to 65535"));
+            }
+        }
+        if let Some(chroot) = chroot.filter(|it| *it != "/") {
+            chroot.parse::<ZnodePath>().map_err(|error| format!("{text:?}: {error}"))?;
+        }
+        Ok(Servers(text.to_owned()))
+    }
+}
+
+/// An absolute path in ZooKeeper.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZnodePath(pub String);
+
+impl FromStr for ZnodePath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let good = |it: &str| !matches!(it, "" | "." | "..") && !it.chars().any(char::is_control);
+        match text.strip_prefix('/') {
+            Some("") => Ok(ZnodePath(text.to_owned())),
+            Some(inside) if inside.split('/').all(good) => Ok(ZnodePath(text.to_owned())),
+            _ => Err(format!("{text:?} is not a znode's path like \"/services\"")),
+        }
+    }
+}
+
+/// An address to listen on.
+struct Address(SocketAddr);
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Address).map_err(|_| format!("{text:?} is not an address like 127.0.0.1:8080"))
+    }
+}
+
+/// A [`SocketAddr`] with our words for a bad one.
+pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    Address::deserialize(from).map(|it| it.0)
+}
+
+/// Where to listen: one address or a list, never empty, each address once. Port 0: any free port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen(pub Vec<SocketAddr>);
+
+impl FromStr for Listen {
+    type Err = String;
+
+    /// One address, or several with commas between them.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all: Vec<Address> = text.split(',').map(|it| it.trim().parse()).collect::<Result<_, String>>()?;
+        Listen::of(all)
+    }
+}
+
+impl Listen {
+    fn of(all: Vec<Address>) -> Result<Listen, String> {
+        let mut seen = BTreeSet::new();
+        if all.is_empty() {
+            return Err("an empty list: write at least one address like \"127.0.0.1:8080\"".into());
+        }
+        match all.iter().find(|it| it.0.port() != 0 && !seen.insert(it.0)) {
+            Some(twice) => Err(format!("\"{}\" is there twice", twice.0)),
+            None => Ok(Listen(all.into_iter().map(|it| it.0).collect())),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Written;
+
+        impl<'de> Visitor<'de> for Written {
+            type Value = Listen;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an address like \"127.0.0.1:8080\" or a list of them")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Listen, E> {
+                text.parse::<Address>().map(|it| Listen(vec![it.0])).map_err(E::custom)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Listen, A::Error> {
+                let mut all = Vec::new();
+                while let Some(address) = list.next_element::<Address>()? {
+                    all.push(address);
+                }
+                Listen::of(all).map_err(A::Error::custom)
+            }
+        }
+
+        from.deserialize_any(Written)
+    }
+}
+
+fn at_most<'de, D: Deserializer<'de>>(from: D, most: i64) -> Result<u32, D::Error> {
+    let number = i64::deserialize(from)?;
+    match u32::try_from(number) {
+        Ok(good) if number <= most => Ok(good),
+        _ => Err(D::Error::custom(format!("{number} is not a number from 0 to {most}"))),
+    }
+}
+
+/// How often to try again.
+pub(super) fn retries<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    at_most(from, MOST_RETRIES)
+}
+
+/// [`retries`] where they are optional.
+pub(super) fn some_retries<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    retries(from).map(Some)
+}
+
+/// How many threads.
+pub(super) fn workers<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    at_most(from, MOST_WORKERS).map(|it| it as usize)
+}
+
+/// [`workers`] of a flag or a variable.
+pub fn parse_workers(text: &str) -> Result<usize, String> {
+    let good = text.parse::<usize>().ok().filter(|it| *it <= MOST_WORKERS as usize);
+    good.ok_or_else(|| format!("{text:?} is not a number from 0 to {MOST_WORKERS}"))
+}
+
+/// A plugin in use: `"name"` or `{ plugin = "name", config = { … }, on_failure = "…" }`. `F`: what its failure may
+/// be said to mean.
+#[derive(Clone, Debug)]
+pub struct PluginUse<F> {
+    /// The name of the plugin.
+    pub plugin: PluginName,
+    /// The table `config` as JSON; `{}` if absent.
+    pub config: Arc<str>,
+    /// As written.
+    pub on_failure: Option<F>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum PluginUseKey {
+    Plugin,
+    Config,
+    OnFailure,
+}
+
+// By hand: `untagged` would say "did not match any variant" at the whole value, for a mistake anywhere within.
+impl<'de, F: Deserialize<'de>> Deserialize<'de> for PluginUse<F> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Written<F>(PhantomData<F>);
+
+        impl<'de, F: Deserialize<'de>> Visitor<'de> for Written<F> {
+            type Value = PluginUse<F>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a plugin's name or a table like { plugin = \"name\", config = { } }")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                let plugin = text.parse().map_err(E::custom)?;
+                Ok(PluginUse { plugin, config: "{}".into(), on_failure: None })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let (mut plugin, mut config, mut on_failure) = (None, None, None);
+                while let Some(key) = map.next_key()? {
+                    match key {
+                        PluginUseKey::Plugin => plugin = Some(map.next_value()?),
+                        PluginUseKey::Config => config = Some(map.next_value::<PluginConfig>()?.0),
+                        PluginUseKey::OnFailure => on_failure = Some(map.next_value()?),
+                    }
+                }
+                let plugin = plugin.ok_or_else(|| A::Error::missing_field("plugin"))?;
+                Ok(PluginUse { plugin, config: config.unwrap_or_else(|| "{}".into()), on_failure })
+            }
+        }
+
+        from.deserialize_any(Written(PhantomData))
+    }
+}
+
+/// A table of anything, as JSON.
+struct PluginConfig(Arc<str>);
+
+impl<'de> Deserialize<'de> for PluginConfig {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let table = toml::Table::deserialize(from)?;
+        let json = json(toml::Value::Table(table)).map_err(D::Error::custom)?;
+        Ok(PluginConfig(json.to_string().into()))
+    }
+}
+
+fn json(value: toml::Value) -> Result<serde_json::Value, String> {
+    Ok(match value {
+        toml::Value::String(it) => it.into(),
+        toml::Value::Integer(it) => it.into(),
+        toml::Value::Float(it) if it.is_finite() => it.into(),
+        toml::Value::Float(it) => {
+            return Err(format!("{it} cannot be told to a plugin, because JSON has no such number"));
+        }
+        toml::Value::Boolean(it) => it.into(),
+        // JSON has no dates.
+        toml::Value::Datetime(it) => it.to_string().into(),
+        toml::Value::Array(all) => serde_json::Value::Array(all.into_iter().map(json).collect::<Result<_, _>>()?),
+        toml::Value::Table(all) => serde_json::Value::Object(
+            all.into_iter().map(|(key, value)| Ok((key, json(value)?))).collect::<Result<_, String>>()?,
+        ),
+    })
+}
