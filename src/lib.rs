@@ -1,6 +1,8 @@
 //! Moongate: an HTTP gateway whose balancers and filters are WebAssembly plugins and whose services live in
 //! ZooKeeper. `ARCHITECTURE.md` is the map; the modules stand here in the order in which they may use each other.
 
+pub mod config;
+pub mod registry;
 pub mod endpoint;
 pub mod plugin;
-pub mod registry;
+pub mod routes;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-pub mod file;
+//pub mod file;
 pub mod values;
 
 pub use values::{

@@ -1,0 +1,291 @@
+//! Which version of each plugin serves: the files of the plugin directory over the bundled ones, the last good
+//! version over a bad file.
+//!
+//! The [`Scanner`] reads and compiles, off the serving threads; the [`Library`] decides, in the publisher.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, ensure};
+use tokio::sync::mpsc;
+
+use super::bundled::BUNDLED;
+use super::{Engine, Kind, Plugin};
+use crate::watch::Watch;
+
+/// Bytes of a plugin file. A Python component, the largest kind there is, has 18 MB.
+const FILE_SIZE: u64 = 64 << 20;
+
+/// What happened to a file of the plugin directory.
+#[derive(Debug)]
+pub struct Change {
+    name: Arc<str>,
+    /// Orders the changes of a name: compiling takes its time, and a later change may be through earlier.
+    order: u64,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Compiled(Plugin),
+    Unusable(String),
+    Gone,
+}
+
+/// Looks at the plugin directory.
+pub struct Scanner {
+    engine: Engine,
+    dir: PathBuf,
+    workers: usize,
+    seen: BTreeMap<Arc<str>, Stamp>,
+    order: u64,
+}
+
+/// What tells, without reading it, that a file may have changed: any write moves the change time.
+#[derive(Clone, PartialEq, Eq)]
+struct Stamp {
+    length: u64,
+    changed: (i64, i64),
+    inode: u64,
+}
+
+/// A file to be read and compiled.
+struct Candidate {
+    name: Arc<str>,
+    order: u64,
+    path: PathBuf,
+}
+
+impl Change {
+    /// The plugin's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Scanner {
+    /// For this directory, which need not exist.
+    pub fn new(engine: Engine, dir: &Path, workers: usize) -> Scanner {
+        Scanner { engine, dir: dir.to_owned(), workers, seen: BTreeMap::new(), order: 0 }
+    }
+
+    /// Reads and compiles what changed since the last time, one file after the other.
+    pub fn scan(&mut self) -> Vec<Change> {
+        let (mut changes, candidates) = self.look();
+        changes.extend(candidates.into_iter().map(|it| it.compile(&self.engine, self.workers)));
+        changes
+    }
+
+    /// Follows the directory for ever. A file that takes long to compile holds up no other.
+    pub async fn follow(mut self, changes: mpsc::Sender<Change>) {
+        let mut watch = Watch::new(&self.dir);
+        loop {
+            watch.changed().await;
+            let (gone, candidates) = self.look();
+            for change in gone {
+                if changes.send(change).await.is_err() {
+                    return;
+                }
+            }
+            for candidate in candidates {
+                let (engine, workers, changes) = (self.engine.clone(), self.workers, changes.clone());
+                tokio::task::spawn_blocking(move || {
+                    // Nobody listens any more: the gateway ends.
+                    let _ = changes.blocking_send(candidate.compile(&engine, workers));
+                });
+            }
+        }
+    }
+
+    /// What is gone, and what must be compiled.
+    fn look(&mut self) -> (Vec<Change>, Vec<Candidate>) {
+        let mut found = BTreeMap::new();
+        // A directory that is not there holds no plugins; it may come.
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = entry.file_name();
+            let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".wasm")) else { continue };
+            if name.is_empty() || name.starts_with('.') {
+                continue;
+            }
+            let Ok(metadata) = fs::metadata(&path) else { continue };
+            use std::os::unix::fs::MetadataExt;
+            let changed = (metadata.ctime(), metadata.ctime_nsec());
+            found.insert(Arc::from(name), (Stamp { length: metadata.len(), changed, inode: metadata.ino() }, path));
+        }
+
+        let mut order = self.order;
+        let mut next = || {
+            order += 1;
+            order
+        };
+        let gone = self.seen.keys().filter(|name| !found.contains_key(*name));
+        let gone = gone.map(|name| Change { name: name.clone(), order: next(), what: What::Gone }).collect();
+        let fresh = found.iter().filter(|(name, (stamp, _))| self.seen.get(*name) != Some(stamp));
+        let fresh = fresh.map(|(name, (_, path))| Candidate { name: name.clone(), order: next(), path: path.clone() });
+        let fresh = fresh.collect();
+        self.seen = found.into_iter().map(|(name, (stamp, _))| (name, stamp)).collect();
+        self.order = order;
+        (gone, fresh)
+    }
+}
+
+impl Candidate {
+    fn compile(self, engine: &Engine, workers: usize) -> Change {
+        let compiled = read(&self.path).and_then(|bytes| Plugin::compile(engine, self.name.clone(), &bytes, false, workers));
+        let what = match compiled {
+            Ok(plugin) => What::Compiled(plugin),
+            Err(error) => What::Unusable(format!("{error:#}")),
+        };
+        Change { name: self.name, order: self.order, what }
+    }
+}
+
+/// The bytes of a plugin file.
+///
+/// # Errors
+/// If it cannot be read, is too large or no regular file: opening a pipe would wait for somebody to write.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let metadata = fs::metadata(path).with_context(|| format!("reading {}", path.display()))?;
+    ensure!(metadata.is_file(), "{} is not a regular file", path.display());
+    ensure!(metadata.len() <= FILE_SIZE, "{} has {} bytes; a plugin may have {FILE_SIZE}", path.display(), metadata.len());
+    fs::read(path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// All plugins by name.
+pub struct Library {
+    engine: Engine,
+    entries: BTreeMap<Arc<str>, Entry>,
+}
+
+#[derive(Default)]
+struct Entry {
+    bundled: Option<Arc<Plugin>>,
+    file: Option<Arc<Plugin>>,
+    refused: Option<Refused>,
+    order: u64,
+}
+
+/// A file that cannot serve.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub at: SystemTime,
+}
+
+/// What became of a plugin.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// What routes call it.
+    pub name: Arc<str>,
+    /// The version that serves; none: the name cannot be used.
+    pub active: Option<Arc<Plugin>>,
+    /// Why the file that lies in the directory now does not serve.
+    pub refused: Option<Refused>,
+}
+
+impl Library {
+    /// With the bundled plugins in it.
+    ///
+    /// # Errors
+    /// If one of these does not compile, which is a mistake in the gateway's build.
+    pub fn new(engine: Engine, workers: usize) -> Result<Library> {
+        let compile = |(name, bytes): &(&str, &[u8])| {
+            let plugin = Plugin::compile(&engine, (*name).into(), bytes, true, workers);
+            Ok((Arc::from(*name), Arc::new(plugin.with_context(|| format!("loading the bundled plugin {name}"))?)))
+        };
+        let compiled = std::thread::scope(|threads| {
+            let running: Vec<_> = BUNDLED.iter().map(|it| threads.spawn(move || compile(it))).collect();
+            let joined = running.into_iter().map(|it| it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            joined.collect::<Result<Vec<_>>>()
+        })?;
+        let entry = |plugin| Entry { bundled: Some(plugin), ..Entry::default() };
+        Ok(Library { engine, entries: compiled.into_iter().map(|(name, plugin)| (name, entry(plugin))).collect() })
+    }
+
+    /// Takes a change in, if the plugin proves itself on the uses that routes have for its name.
+    pub fn apply(&mut self, change: Change, uses: &[(Kind, Arc<str>)]) {
+        let Change { name, order, what } = change;
+        let entry = self.entries.entry(name.clone()).or_default();
+        if order < entry.order {
+            return;
+        }
+        entry.order = order;
+        let refused = match what {
+            What::Gone => {
+                entry.file = None;
+                tracing::info!(plugin = %name, bundled = entry.bundled.is_some(), "plugin file removed");
+                None
+            }
+            What::Unusable(reason) => Some(reason),
+            What::Compiled(plugin) => {
+                let plugin = Arc::new(plugin);
+                match plugin.trial(&self.engine, uses) {
+                    Ok(()) => {
+                        let (sha256, compile_time) = (&plugin.described.sha256, plugin.compile_time);
+                        tracing::info!(plugin = %name, kind = %plugin.described.kinds, sha256, ?compile_time, "plugin loaded");
+                        entry.file = Some(plugin);
+                        None
+                    }
+                    Err(reason) => Some(format!("on trial, {reason}")),
+                }
+            }
+        };
+        entry.refused = refused.map(|reason| {
+            let serving = entry.active().map(|plugin| plugin.described.sha256.as_str()).unwrap_or("nothing");
+            tracing::warn!(plugin = %name, reason, serving, "plugin file refused");
+            Refused { reason, at: SystemTime::now() }
+        });
+        if entry.active().is_none() && entry.refused.is_none() {
+            self.entries.remove(&name);
+        }
+    }
+
+    /// The version of this name that serves.
+    pub fn active(&self, name: &str) -> Option<&Arc<Plugin>> {
+        self.entries.get(name)?.active()
+    }
+
+    /// The names that can be used.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().filter(|(_, entry)| entry.active().is_some()).map(|(name, _)| name.as_ref())
+    }
+
+    /// Whether a route may use this plugin so; if not, why, in the plugin's own words where it had any.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn check(&self, name: &str, kind: Kind, config: &str) -> Result<(), String> {
+        let Some(plugin) = self.active(name) else {
+            return Err(match self.entries.get(name).and_then(|entry| entry.refused.as_ref()) {
+                Some(refused) => format!("the plugin {name:?} cannot be used: {}", refused.reason),
+                None => format!("there is no plugin {name:?}"),
+            });
+        };
+        if !plugin.described.kinds.serve(kind) {
+            return Err(format!("the plugin {name:?} is a {}, not a {kind}", plugin.described.kinds));
+        }
+        plugin.trial(&self.engine, &[(kind, config.into())]).map_err(|reason| format!("the plugin {name:?}: {reason}"))
+    }
+
+    /// What became of each plugin, by name.
+    pub fn status(&self) -> Vec<Status> {
+        let status = |(name, entry): (&Arc<str>, &Entry)| Status {
+            name: name.clone(),
+            active: entry.active().cloned(),
+            refused: entry.refused.clone(),
+        };
+        self.entries.iter().map(status).collect()
+    }
+}
+
+impl Entry {
+    fn active(&self) -> Option<&Arc<Plugin>> {
+        self.file.as_ref().or(self.bundled.as_ref())
+    }
+}

@@ -1,0 +1,345 @@
+//! The one writer of the snapshot: takes whole values from the registries, the configuration and the plugin
+//! directory, and publishes what follows from them.
+//!
+//! Bursts are gathered for a moment, so that many changes become one snapshot. A change that cannot be used (a bad
+//! configuration, a plugin that fails its trial) changes nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{Config, Defaults, Filter, OnFailure};
+use crate::endpoint::Endpoints;
+use crate::plugin::{Binding, Kind, Numbers, Slot, library};
+use crate::registry::{self, View};
+use crate::routes::{Matcher, Route, Routes, Use};
+use crate::snapshot::{Current, Plugins, Service, Snapshot};
+
+/// How long to wait for more after a change: one ZooKeeper transaction arrives as many events, but within this.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// Services that are gone but still answer 503 instead of 404. Names come from the registry, which may invent them
+/// without end.
+const REMEMBERED: usize = 10_000;
+
+/// What may change.
+#[derive(Debug)]
+pub enum Event {
+    /// A registry has a new view.
+    Services,
+    /// The configuration was read again, and is good.
+    Config(Box<Config>),
+    /// A plugin file came, changed or went.
+    Plugin(library::Change),
+}
+
+/// A registry, as the publisher sees it.
+pub struct Source {
+    /// What the API calls it.
+    pub name: &'static str,
+    /// Its last view.
+    pub view: watch::Receiver<View>,
+}
+
+/// The writer's own state: everything that outlives a snapshot.
+pub struct Publisher {
+    current: Current,
+    library: library::Library,
+    uses: Uses,
+    /// The first that knows a service is believed.
+    sources: Vec<Source>,
+    config: Arc<Config>,
+    routes: Arc<Routes>,
+}
+
+impl Publisher {
+    /// Publishes the first snapshot.
+    pub fn new(current: Current, library: library::Library, sources: Vec<Source>, config: Config) -> Publisher {
+        let mut publisher = Publisher {
+            current,
+            library,
+            uses: Uses::default(),
+            sources,
+            config: Arc::new(config),
+            routes: Arc::default(),
+        };
+        publisher.compile_routes();
+        publisher.publish(true);
+        publisher
+    }
+
+    /// The plugins, to check a configuration against.
+    pub fn library(&self) -> &library::Library {
+        &self.library
+    }
+
+    /// Follows everything until `configs` and `plugins` are closed.
+    pub async fn run(mut self, mut configs: mpsc::Receiver<Config>, mut plugins: mpsc::Receiver<library::Change>) {
+        loop {
+            let event = tokio::select! {
+                () = changed(&mut self.sources) => Event::Services,
+                Some(config) = configs.recv() => Event::Config(Box::new(config)),
+                Some(change) = plugins.recv() => Event::Plugin(change),
+                else => return,
+            };
+            let mut rebuilt = self.take(event);
+            tokio::time::sleep(GATHER).await;
+            while let Ok(config) = configs.try_recv() {
+                rebuilt |= self.take(Event::Config(Box::new(config)));
+            }
+            while let Ok(change) = plugins.try_recv() {
+                rebuilt |= self.take(Event::Plugin(change));
+            }
+            self.publish(rebuilt);
+        }
+    }
+
+    /// Takes an event in; whether services must be looked at even if their endpoints are the same.
+    fn take(&mut self, event: Event) -> bool {
+        match event {
+            Event::Services => false,
+            Event::Config(config) => self.adopt(*config),
+            Event::Plugin(change) => {
+                let uses = self.uses.of(change.name());
+                self.library.apply(change, &uses);
+                false
+            }
+        }
+    }
+
+    /// Takes a new configuration over, if the plugins agree.
+    fn adopt(&mut self, config: Config) -> bool {
+        let mistakes: Vec<String> = uses(&config)
+            .filter_map(|(plugin, kind, json)| self.library.check(plugin, kind, json).err())
+            .collect();
+        if !mistakes.is_empty() {
+            tracing::error!(?mistakes, "configuration refused; the one before stays");
+            return false;
+        }
+        self.config = Arc::new(config);
+        self.compile_routes();
+        tracing::info!(routes = self.routes.list().len(), "configuration loaded");
+        true
+    }
+
+    fn compile_routes(&mut self) {
+        let config = self.config.clone();
+        let routes = config.routes.iter().enumerate().map(|(order, route)| {
+            let route = route.get_ref();
+            let name: Arc<str> = match &route.host {
+                Some(host) => format!("{}{}", host.0, route.path_prefix.as_str()).into(),
+                None => route.path_prefix.as_str().into(),
+            };
+            let matcher = Matcher {
+                host: route.host.as_ref().map(|host| host.0.clone()),
+                prefix: route.path_prefix.clone(),
+                methods: route.methods.iter().map(|method| method.0.clone()).collect(),
+                // The configuration has checked them.
+                headers: route.headers.iter().filter_map(|(name, value)| Some((name.0.parse().ok()?, value.clone()))).collect(),
+                order,
+            };
+            let settings = Defaults {
+                strip_prefix: route.strip_prefix.unwrap_or(config.defaults.strip_prefix),
+                balancer: route.balancer.clone().unwrap_or_else(|| config.defaults.balancer.clone()),
+                filters: route.filters.clone().unwrap_or_else(|| config.defaults.filters.clone()),
+                timeout: route.timeout.unwrap_or(config.defaults.timeout),
+                retries: route.retries.unwrap_or(config.defaults.retries),
+            };
+            Arc::new(self.uses.route(name, matcher, &route.service.0, &settings, config.plugins.on_failure))
+        });
+        let routes = routes.collect();
+        self.routes = Arc::new(Routes::new(routes, config.header_routes.clone(), config.auto_routes.clone()));
+    }
+
+    /// The route that a service has without anybody writing one.
+    fn implicit(&mut self, service: &Arc<str>, order: usize) -> Option<Arc<Route>> {
+        if !self.routes.implies(service) {
+            return None;
+        }
+        let config = self.config.clone();
+        let prefix = self.routes.auto_prefix().unwrap_or("/").trim_end_matches('/');
+        let matcher = Matcher {
+            host: None,
+            prefix: crate::config::PathPrefix::root(),
+            methods: Vec::new(),
+            headers: Vec::new(),
+            order,
+        };
+        let name = format!("{prefix}/{service}").into();
+        Some(Arc::new(self.uses.route(name, matcher, service, &config.defaults, config.plugins.on_failure)))
+    }
+
+    /// Puts together what is known and makes it the current snapshot. `rebuilt`: the routes are new.
+    fn publish(&mut self, rebuilt: bool) {
+        let before = self.current.load_full();
+        let views: Vec<(&'static str, View)> =
+            self.sources.iter_mut().map(|source| (source.name, source.view.borrow_and_update().clone())).collect();
+
+        let mut services: FxHashMap<Arc<str>, Arc<Service>> = FxHashMap::default();
+        services.reserve(before.services.len());
+        for (registry, view) in &views {
+            for (name, spec) in view.services.iter() {
+                if services.contains_key(name) {
+                    continue;
+                }
+                let known = before.services.get(name);
+                let service = match known {
+                    Some(known) if !rebuilt && known.registry == Some(registry) && Arc::ptr_eq(&known.spec, spec) => {
+                        known.clone()
+                    }
+                    _ => self.service(name, spec, Some(registry), known, rebuilt),
+                };
+                services.insert(service.name.clone(), service);
+            }
+        }
+
+        let empty = Arc::new(registry::Service::default());
+        let gone: Vec<&Arc<Service>> =
+            before.services.values().filter(|known| !services.contains_key(&known.name)).take(REMEMBERED).collect();
+        for known in gone {
+            let service = match known.registry {
+                None if !rebuilt => known.clone(),
+                _ => self.service(&known.name, &empty, None, Some(known), rebuilt),
+            };
+            services.insert(service.name.clone(), service);
+        }
+
+        let status = self.library.status();
+        let mut active = vec![None; self.uses.slots.len()];
+        for (name, slot) in &self.uses.slots {
+            active[*slot] = self.library.active(name).cloned();
+        }
+        self.uses.forget();
+        self.current.store(Arc::new(Snapshot {
+            version: before.version + 1,
+            services,
+            routes: self.routes.clone(),
+            plugins: Arc::new(Plugins { active, status }),
+            registries: views.into_iter().map(|(name, view)| (name, view.state)).collect(),
+        }));
+    }
+
+    fn service(
+        &mut self,
+        name: &Arc<str>,
+        spec: &Arc<registry::Service>,
+        registry: Option<&'static str>,
+        known: Option<&Arc<Service>>,
+        rebuilt: bool,
+    ) -> Arc<Service> {
+        let endpoints = match known {
+            Some(known) if known.spec == *spec => known.endpoints.clone(),
+            _ => Arc::new(Endpoints::following(known.map(|known| &*known.endpoints), spec)),
+        };
+        if endpoints.is_empty() && known.is_some_and(|known| !known.endpoints.is_empty()) {
+            tracing::info!(service = %name, "service has no endpoints left");
+        }
+        let implicit = match known {
+            Some(known) if !rebuilt => known.implicit.clone(),
+            _ => self.implicit(name, usize::MAX),
+        };
+        Arc::new(Service { name: name.clone(), spec: spec.clone(), registry, endpoints, implicit })
+    }
+}
+
+/// Completes when a registry has a view that was not looked at.
+async fn changed(sources: &mut [Source]) {
+    if sources.is_empty() {
+        return std::future::pending().await;
+    }
+    let mut waiting: Vec<_> = sources.iter_mut().map(|source| Box::pin(source.view.changed())).collect();
+    std::future::poll_fn(|context| {
+        let mut ended = 0;
+        for view in &mut waiting {
+            match view.as_mut().poll(context) {
+                std::task::Poll::Ready(Ok(())) => return std::task::Poll::Ready(()),
+                // The source is gone; what it said stays.
+                std::task::Poll::Ready(Err(_)) => ended += 1,
+                std::task::Poll::Pending => {}
+            }
+        }
+        let _ = ended;
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+/// Every use of a plugin that a configuration makes: plugin, kind, JSON.
+pub fn uses(config: &Config) -> impl Iterator<Item = (&str, Kind, &str)> {
+    let routes = config.routes.iter().map(toml::Spanned::get_ref);
+    let balancers = routes.clone().filter_map(|route| route.balancer.as_ref()).chain([&config.defaults.balancer]);
+    let filters = routes.filter_map(|route| route.filters.as_ref()).chain([&config.defaults.filters]).flatten();
+    let balancers = balancers.map(|it| (&*it.plugin.0, Kind::Balancer, &*it.config));
+    balancers.chain(filters.map(|it| (&*it.plugin.0, Kind::Filter, &*it.config)))
+}
+
+/// The bindings of the plugins: the same use keeps its binding, and so its state, whatever else changes.
+#[derive(Default)]
+struct Uses {
+    slots: FxHashMap<Arc<str>, Slot>,
+    numbers: Vec<Numbers>,
+    bindings: HashMap<Key, Weak<Binding>>,
+}
+
+/// What makes two uses the same: the plugin, the kind, the configuration, and whose use it is (the service of a
+/// balancer, the route of a filter, with its place among the filters).
+type Key = (Slot, Kind, Arc<str>, Arc<str>, usize);
+
+impl Uses {
+    fn bind(&mut self, plugin: &Arc<str>, kind: Kind, config: &Arc<str>, whose: &Arc<str>, place: usize) -> Arc<Binding> {
+        let slot = *self.slots.entry(plugin.clone()).or_insert_with(|| {
+            self.numbers.push(Numbers::default());
+            self.numbers.len() - 1
+        });
+        let key = (slot, kind, config.clone(), whose.clone(), place);
+        if let Some(binding) = self.bindings.get(&key).and_then(Weak::upgrade) {
+            return binding;
+        }
+        let number = self.numbers[slot].take();
+        let binding = Arc::new(Binding::new(slot, plugin.clone(), kind, config.clone(), number));
+        self.bindings.insert(key, Arc::downgrade(&binding));
+        binding
+    }
+
+    fn route(&mut self, name: Arc<str>, matcher: Matcher, service: &Arc<str>, settings: &Defaults, on_failure: OnFailure) -> Route {
+        let balancer = &settings.balancer;
+        let filter = |(place, filter): (usize, &Filter)| Use {
+            binding: self.bind(&filter.plugin.0, Kind::Filter, &filter.config, &name, place),
+            on_failure: filter.on_failure.unwrap_or(on_failure.filter),
+        };
+        let filters = settings.filters.iter().enumerate().map(filter).collect();
+        let balancer = Use {
+            binding: self.bind(&balancer.plugin.0, Kind::Balancer, &balancer.config, service, 0),
+            on_failure: balancer.on_failure.unwrap_or(on_failure.balancer),
+        };
+        Route {
+            name,
+            matcher,
+            strip_prefix: settings.strip_prefix,
+            service: service.clone(),
+            balancer,
+            filters,
+            timeout: settings.timeout,
+            retries: settings.retries,
+        }
+    }
+
+    /// The uses of a plugin: kind and configuration, each once.
+    fn of(&self, plugin: &str) -> Vec<(Kind, Arc<str>)> {
+        let Some(slot) = self.slots.get(plugin) else { return Vec::new() };
+        let mut uses: Vec<_> = self.bindings.iter().filter(|((of, ..), binding)| of == slot && binding.strong_count() > 0).map(|((_, kind, config, ..), _)| (*kind, config.clone())).collect();
+        uses.sort_by(|a, b| (a.0 as u8, &a.1).cmp(&(b.0 as u8, &b.1)));
+        uses.dedup();
+        uses
+    }
+
+    /// Lets go of the bindings that nothing uses any more.
+    fn forget(&mut self) {
+        if self.bindings.len() > 2 * self.bindings.values().filter(|it| it.strong_count() > 0).count().max(16) {
+            self.bindings.retain(|_, binding| binding.strong_count() > 0);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Everything a request may consult, replaced as a whole by the one writer in [`crate::publisher`].
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustc_hash::FxHashMap;
+
+use crate::endpoint::Endpoints;
+use crate::plugin::{Plugin, Slot, library};
+use crate::registry;
+use crate::routes::{Route, Routes};
+
+/// Where the current snapshot is found.
+pub type Current = Arc<ArcSwap<Snapshot>>;
+
+/// One consistent view of the world.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Counts publications.
+    pub version: u64,
+    /// All services that are, or were since the start, by name.
+    pub services: FxHashMap<Arc<str>, Arc<Service>>,
+    /// What requests may ask for.
+    pub routes: Arc<Routes>,
+    /// The plugins that serve.
+    pub plugins: Arc<Plugins>,
+    /// How far each registry can be trusted, by its name.
+    pub registries: Vec<(&'static str, registry::State)>,
+}
+
+impl Snapshot {
+    /// Whether this is more than the emptiness of the start: plugins are loaded, and every registry was read or has
+    /// lent us what it knew before.
+    pub fn ready(&self) -> bool {
+        self.version > 0 && self.registries.iter().all(|(_, state)| *state != registry::State::Starting)
+    }
+}
+
+/// A service and its endpoints at one moment.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name in the registry.
+    pub name: Arc<str>,
+    /// What the registry said, to see whether that changed.
+    pub spec: Arc<registry::Service>,
+    /// Which registry; none: it is gone, and answers 503 until it is back.
+    pub registry: Option<&'static str>,
+    /// Its endpoints, with their live figures.
+    pub endpoints: Arc<Endpoints>,
+    /// The route that it has without anybody writing one.
+    pub implicit: Option<Arc<Route>>,
+}
+
+/// The plugins that serve.
+#[derive(Debug, Default)]
+pub struct Plugins {
+    /// By the slot that bindings name; none where there is no usable version.
+    pub active: Vec<Option<Arc<Plugin>>>,
+    /// What became of each file, by name.
+    pub status: Vec<library::Status>,
+}
+
+impl Plugins {
+    /// The version that serves.
+    pub fn get(&self, slot: Slot) -> Option<&Arc<Plugin>> {
+        self.active.get(slot)?.as_ref()
+    }
+}
