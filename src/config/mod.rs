@@ -12,7 +12,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-//pub mod file;
+pub(crate) mod document;
+pub mod file;
+pub mod mistakes;
+pub mod plugin_use;
 pub mod values;
 
 pub use values::{
@@ -46,6 +49,18 @@ pub struct Config {
     pub defaults: Defaults,
     /// Explicit routes, in the order of the file.
     pub routes: Vec<Spanned<Route>>,
+    /// The file that all this is from, to tell the place of a mistake that is found later.
+    #[serde(skip)]
+    pub source: Source,
+}
+
+/// A file as it was read.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// Its path; empty: there is no file, all are defaults of ours.
+    pub path: PathBuf,
+    /// What it says.
+    pub text: Arc<str>,
 }
 
 impl Default for Config {
@@ -61,6 +76,7 @@ impl Default for Config {
             auto_routes: None,
             defaults: Defaults::default(),
             routes: Vec::new(),
+            source: Source::default(),
         }
     }
 }
@@ -279,7 +295,7 @@ pub struct Route {
 
 /// A balancer in use: `"name"` or `{ plugin = "name", config = { … }, on_failure = "…" }`.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(from = "Spanned<values::PluginUse<BalancerFailure>>")]
+#[serde(from = "Spanned<plugin_use::PluginUse<BalancerFailure>>")]
 pub struct Balancer {
     /// The name of the plugin.
     pub plugin: PluginName,
@@ -291,14 +307,6 @@ pub struct Balancer {
     pub at: Range<usize>,
 }
 
-impl From<Spanned<values::PluginUse<BalancerFailure>>> for Balancer {
-    fn from(written: Spanned<values::PluginUse<BalancerFailure>>) -> Balancer {
-        let at = written.span();
-        let values::PluginUse { plugin, config, on_failure } = written.into_inner();
-        Balancer { plugin, config, on_failure, at }
-    }
-}
-
 impl Balancer {
     fn named(name: &str) -> Balancer {
         Balancer { plugin: PluginName(name.into()), config: "{}".into(), on_failure: None, at: 0..0 }
@@ -307,7 +315,7 @@ impl Balancer {
 
 /// A filter in use, written as a balancer is.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(from = "Spanned<values::PluginUse<FilterFailure>>")]
+#[serde(from = "Spanned<plugin_use::PluginUse<FilterFailure>>")]
 pub struct Filter {
     /// The name of the plugin.
     pub plugin: PluginName,
@@ -317,14 +325,6 @@ pub struct Filter {
     pub on_failure: Option<FilterFailure>,
     /// Where in the file it is written, in bytes.
     pub at: Range<usize>,
-}
-
-impl From<Spanned<values::PluginUse<FilterFailure>>> for Filter {
-    fn from(written: Spanned<values::PluginUse<FilterFailure>>) -> Filter {
-        let at = written.span();
-        let values::PluginUse { plugin, config, on_failure } = written.into_inner();
-        Filter { plugin, config, on_failure, at }
-    }
 }
 
 /// How long each step of a request may take.

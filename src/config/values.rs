@@ -4,13 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::marker::PhantomData;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
 /// The longest time that may be written: beyond it a sum with the clock could overflow, and nobody means it.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -23,29 +22,44 @@ const MOST_RETRIES: i64 = 10;
 /// Far beyond the cores of any machine; a typing error must not start a million threads.
 const MOST_WORKERS: i64 = 1024;
 
-/// A type that is written as a string: how to read it, and the same for serde.
+/// A type that is written as a string. By a visitor, because only what fails inside one is placed at the value
+/// itself, also within a list.
 macro_rules! written_as_string {
-    ($($name:ident),* $(,)?) => {$(
+    ($($name:ident: $expected:literal),* $(,)?) => {$(
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                String::deserialize(from)?.parse().map_err(D::Error::custom)
+                struct Written;
+
+                impl Visitor<'_> for Written {
+                    type Value = $name;
+
+                    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        out.write_str($expected)
+                    }
+
+                    fn visit_str<E: Error>(self, text: &str) -> Result<$name, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+
+                from.deserialize_str(Written)
             }
         }
     )*};
 }
 
-written_as_string!(
-    Time,
-    PathPrefix,
-    PluginName,
-    ServiceName,
-    HostName,
-    HeaderName,
-    MethodName,
-    Servers,
-    ZnodePath,
-    Address
-);
+written_as_string! {
+    Time: "a time like \"10s\"",
+    PathPrefix: "a path like \"/shop\"",
+    PluginName: "a plugin's name",
+    ServiceName: "a service's name",
+    HostName: "a host like \"example.com\"",
+    HeaderName: "a header's name",
+    MethodName: "a method like \"GET\"",
+    Servers: "servers like \"a:2181,b:2181/chroot\"",
+    ZnodePath: "a path like \"/services\"",
+    Address: "an address like \"127.0.0.1:8080\"",
+}
 
 /// A length of time, longer than zero: `"10s"`, `"250ms"`, `"1m 30s"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -433,88 +447,4 @@ pub(super) fn workers<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Er
 pub fn parse_workers(text: &str) -> Result<usize, String> {
     let good = text.parse::<usize>().ok().filter(|it| *it <= MOST_WORKERS as usize);
     good.ok_or_else(|| format!("{text:?} is not a number from 0 to {MOST_WORKERS}"))
-}
-
-/// A plugin in use: `"name"` or `{ plugin = "name", config = { … }, on_failure = "…" }`. `F`: what its failure may
-/// be said to mean.
-#[derive(Clone, Debug)]
-pub struct PluginUse<F> {
-    /// The name of the plugin.
-    pub plugin: PluginName,
-    /// The table `config` as JSON; `{}` if absent.
-    pub config: Arc<str>,
-    /// As written.
-    pub on_failure: Option<F>,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum PluginUseKey {
-    Plugin,
-    Config,
-    OnFailure,
-}
-
-// By hand: `untagged` would say "did not match any variant" at the whole value, for a mistake anywhere within.
-impl<'de, F: Deserialize<'de>> Deserialize<'de> for PluginUse<F> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Written<F>(PhantomData<F>);
-
-        impl<'de, F: Deserialize<'de>> Visitor<'de> for Written<F> {
-            type Value = PluginUse<F>;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("a plugin's name or a table like { plugin = \"name\", config = { } }")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                let plugin = text.parse().map_err(E::custom)?;
-                Ok(PluginUse { plugin, config: "{}".into(), on_failure: None })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let (mut plugin, mut config, mut on_failure) = (None, None, None);
-                while let Some(key) = map.next_key()? {
-                    match key {
-                        PluginUseKey::Plugin => plugin = Some(map.next_value()?),
-                        PluginUseKey::Config => config = Some(map.next_value::<PluginConfig>()?.0),
-                        PluginUseKey::OnFailure => on_failure = Some(map.next_value()?),
-                    }
-                }
-                let plugin = plugin.ok_or_else(|| A::Error::missing_field("plugin"))?;
-                Ok(PluginUse { plugin, config: config.unwrap_or_else(|| "{}".into()), on_failure })
-            }
-        }
-
-        from.deserialize_any(Written(PhantomData))
-    }
-}
-
-/// A table of anything, as JSON.
-struct PluginConfig(Arc<str>);
-
-impl<'de> Deserialize<'de> for PluginConfig {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let table = toml::Table::deserialize(from)?;
-        let json = json(toml::Value::Table(table)).map_err(D::Error::custom)?;
-        Ok(PluginConfig(json.to_string().into()))
-    }
-}
-
-fn json(value: toml::Value) -> Result<serde_json::Value, String> {
-    Ok(match value {
-        toml::Value::String(it) => it.into(),
-        toml::Value::Integer(it) => it.into(),
-        toml::Value::Float(it) if it.is_finite() => it.into(),
-        toml::Value::Float(it) => {
-            return Err(format!("{it} cannot be told to a plugin, because JSON has no such number"));
-        }
-        toml::Value::Boolean(it) => it.into(),
-        // JSON has no dates.
-        toml::Value::Datetime(it) => it.to_string().into(),
-        toml::Value::Array(all) => serde_json::Value::Array(all.into_iter().map(json).collect::<Result<_, _>>()?),
-        toml::Value::Table(all) => serde_json::Value::Object(
-            all.into_iter().map(|(key, value)| Ok((key, json(value)?))).collect::<Result<_, String>>()?,
-        ),
-    })
 }

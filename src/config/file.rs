@@ -1,0 +1,130 @@
+//! From a file to a [`Config`], or to every mistake in it.
+//!
+//! What a single value may be is in [`super::values`]; here are the checks that need more than one of them, and
+//! the files that a configuration names. Nothing is opened but the file itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::document::Document;
+use super::mistakes::{Mistake, Mistakes};
+use super::{Config, Route, Source};
+
+/// Reads a configuration. Relative paths in it start at its own directory.
+pub fn load(path: &Path) -> Result<Config, Mistakes> {
+    let text = fs::read_to_string(path).map_err(|error| Mistakes::unreadable(path, &error))?;
+    parse(&text, path)
+}
+
+/// The configuration that `text` is, were it in the file `path`.
+pub fn parse(text: &str, path: &Path) -> Result<Config, Mistakes> {
+    let mistakes = |all| Mistakes { file: path.to_owned(), all };
+    let document = Document::parse(text).map_err(mistakes)?;
+    let (config, mut all) = document.read::<Config>();
+    if let Some(config) = &config {
+        across(config, &document, &mut all);
+    }
+    match config {
+        Some(mut config) if all.is_empty() => {
+            resolve(&mut config, path.parent().unwrap_or(Path::new("")));
+            config.source = Source { path: path.to_owned(), text: text.into() };
+            Ok(config)
+        }
+        _ => Err(mistakes(all)),
+    }
+}
+
+/// What a plugin is used as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It picks endpoints.
+    Balancer,
+    /// It rewrites requests and responses.
+    Filter,
+}
+
+/// Asks `known` about every use of a plugin: its name, what it is used as, and its configuration as JSON. What it
+/// says becomes a mistake at that use.
+pub fn check_plugins(config: &Config, known: &dyn Fn(&str, Kind, &str) -> Result<(), String>) -> Mistakes {
+    let mut uses = Vec::new();
+    let balancers = config.routes.iter().filter_map(|it| it.get_ref().balancer.as_ref());
+    for it in std::iter::once(&config.defaults.balancer).chain(balancers) {
+        uses.push((&it.plugin, Kind::Balancer, &it.config, &it.at));
+    }
+    let filters = config.routes.iter().filter_map(|it| it.get_ref().filters.as_ref()).flatten();
+    for it in config.defaults.filters.iter().chain(filters) {
+        uses.push((&it.plugin, Kind::Filter, &it.config, &it.at));
+    }
+    let document = Document::parse(&config.source.text).ok();
+    let mut all = Vec::new();
+    for (plugin, kind, json, at) in uses {
+        let Err(message) = known(&plugin.0, kind, json) else { continue };
+        all.push(match &document {
+            Some(document) if !at.is_empty() => {
+                // The name within a table, which may be long.
+                let at = document.value_of(at, "plugin").unwrap_or_else(|| at.clone());
+                document.mistake_at(&at, message)
+            }
+            _ => Mistake { place: None, key: "defaults.balancer".into(), message },
+        });
+    }
+    all.sort_by_key(|it| it.place.as_ref().map(|it| (it.line, it.column)));
+    Mistakes { file: config.source.path.clone(), all }
+}
+
+/// What only two values together can have wrong. A route with a mistake of its own is left alone: what is left of
+/// it would be compared, not what was meant.
+fn across(config: &Config, document: &Document<'_>, all: &mut Vec<Mistake>) {
+    let good = |route: &&toml::Spanned<Route>| {
+        let key = document.key_at(&route.span());
+        !all.iter().any(|it| it.key.strip_prefix(&key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    };
+    let routes: Vec<_> = config.routes.iter().filter(good).collect();
+    let mut found = Vec::new();
+    for (number, route) in routes.iter().enumerate() {
+        if let Some(first) = routes[..number].iter().find(|it| matches_same(it.get_ref(), route.get_ref())) {
+            let line = document.line(&first.span());
+            let same = format!("path_prefix, host, methods and headers are those of the route on line {line}");
+            found.push(document.mistake_at(&route.span(), same));
+        }
+    }
+    if let Some(header_routes) = &config.header_routes {
+        let at = document.find(&["header_routes"]).unwrap_or_default();
+        let everything = |it: &Route| it.host.is_none() && it.methods.is_empty() && it.headers.is_empty();
+        for route in routes.iter().filter(|it| everything(it.get_ref()) && it.get_ref().path_prefix == *header_routes) {
+            let line = document.line(&at);
+            let prefix = document.value_of(&route.span(), "path_prefix").unwrap_or_else(|| route.span());
+            let same = format!("{:?} is taken by header_routes on line {line}", header_routes.as_str());
+            found.push(document.mistake_at(&prefix, same));
+        }
+    }
+    if let Some(zookeeper) = &config.registry.zookeeper
+        && zookeeper.auth.is_some()
+        && zookeeper.auth_file.is_some()
+    {
+        let at = document.find(&["registry", "zookeeper", "auth_file"]).unwrap_or_default();
+        found.push(document.mistake_at(&at, "\"auth\" is there too, and only one of them can be meant".into()));
+    }
+    all.append(&mut found);
+    all.sort_by_key(|it| it.place.as_ref().map(|it| (it.line, it.column)));
+}
+
+fn matches_same(a: &Route, b: &Route) -> bool {
+    let methods = |it: &Route| it.methods.iter().map(|it| it.0.to_string()).collect::<BTreeSet<_>>();
+    a.path_prefix == b.path_prefix && a.host == b.host && a.headers == b.headers && methods(a) == methods(b)
+}
+
+/// Makes relative paths start at `dir`.
+fn resolve(config: &mut Config, dir: &Path) {
+    // `join` leaves an absolute path as it is.
+    let resolve = |path: &mut PathBuf| *path = dir.join(&*path);
+    resolve(&mut config.plugins.dir);
+    if let Some(file) = &mut config.registry.file {
+        resolve(&mut file.path);
+    }
+    if let Some(zookeeper) = &mut config.registry.zookeeper {
+        zookeeper.snapshot.as_mut().map(resolve);
+        zookeeper.auth_file.as_mut().map(resolve);
+    }
+}

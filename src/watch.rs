@@ -1,0 +1,180 @@
+//! When to look at a directory again. The only home of `notify`.
+//!
+//! An event is a hint and nothing more: whoever waits here reads the directory again and compares by content.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// How long nothing more may happen before a change counts as complete: a copy writes in pieces.
+const QUIET: Duration = Duration::from_millis(20);
+/// A directory that never rests is looked at anyway.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+/// Some file systems (network, container mounts) give no events, so a look is taken anyway.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// The same where there can be no events at all. Half a second is what the contract promises.
+const INTERVAL_BLIND: Duration = Duration::from_millis(250);
+/// Rounds of finding what to watch; only a directory that is made and deleted all the time needs more than two.
+const MOST_ROUNDS: usize = 8;
+
+/// A watch on one directory, not on what is below it. The directory need not exist.
+///
+/// Never on a file: replacing a file by renaming another leaves a watch on the old one's inode.
+#[derive(Debug)]
+pub struct Watch {
+    dir: PathBuf,
+    /// None: the system gives no events, for example because it has run out of watches.
+    watcher: Option<RecommendedWatcher>,
+    /// What is watched: the directory or its nearest ancestor that exists.
+    target: Option<Target>,
+    event: Arc<Notify>,
+}
+
+/// A directory by path and by identity, because another may come to stand at the same path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Watch {
+    /// Watches from now on: what is read after this and changes then is noticed.
+    pub fn new(dir: &Path) -> Watch {
+        let event = Arc::new(Notify::new());
+        let sender = event.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Our own reading is an access too, and would wake us for ever. An error may stand for lost events.
+            let read = matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(kind)
+                if kind != AccessKind::Close(AccessMode::Write)));
+            if !read {
+                sender.notify_one();
+            }
+        });
+        let watcher = watcher.inspect_err(|error| tracing::warn!(%error, "watching files, so polling instead")).ok();
+        // "" stands for the working directory in a path, but not for the system.
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir }.to_owned();
+        let mut watch = Watch { dir, watcher, target: None, event };
+        watch.arm();
+        watch
+    }
+
+    /// Completes after something happened in the directory and then nothing for [`QUIET`], or after [`INTERVAL`].
+    /// Safe to drop and call again: an event that came in between is kept.
+    pub async fn changed(&mut self) {
+        let interval = if self.target.is_some() { INTERVAL } else { INTERVAL_BLIND };
+        let deadline = Instant::now() + interval;
+        let was_there = self.dir.is_dir();
+        loop {
+            if timeout_at(deadline, self.event.notified()).await.is_err() {
+                break;
+            }
+            let latest = Instant::now() + LONGEST_WAIT;
+            loop {
+                let quiet = (Instant::now() + QUIET).min(latest);
+                if timeout_at(quiet, self.event.notified()).await.is_err() {
+                    break;
+                }
+                if Instant::now() >= latest {
+                    break;
+                }
+            }
+            // Something happened in an ancestor, for example in a busy /tmp, and the directory is still not there.
+            if was_there || self.arm() {
+                break;
+            }
+            sleep_until(Instant::now() + QUIET).await;
+        }
+        // Before the caller reads, so that nothing falls between its reading and the watch.
+        self.arm();
+    }
+
+    /// Sees to it that the watch is on the directory, or on the nearest ancestor that exists. Whether it exists.
+    fn arm(&mut self) -> bool {
+        let Some(watcher) = &mut self.watcher else { return self.dir.is_dir() };
+        for _ in 0..MOST_ROUNDS {
+            let found = self.dir.ancestors().find_map(Target::of);
+            if found == self.target {
+                break;
+            }
+            if let Some(old) = self.target.take() {
+                // It fails where the directory went, and then there is nothing to be undone.
+                let _ = watcher.unwatch(&old.path);
+            }
+            let Some(found) = found else { break };
+            if let Err(error) = watcher.watch(&found.path, RecursiveMode::NonRecursive) {
+                tracing::debug!(%error, dir = %found.path.display(), "watching a directory, so polling instead");
+                break;
+            }
+            // Once more: the next directory on the way may have been made before the watch was on.
+            self.target = Some(found);
+        }
+        self.dir.is_dir()
+    }
+}
+
+impl Target {
+    fn of(path: &Path) -> Option<Target> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_dir)?;
+        Some(Target { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Whether a change is told before the interval would have ended anyway.
+    async fn told(watch: &mut Watch) -> bool {
+        let start = Instant::now();
+        watch.changed().await;
+        start.elapsed() < INTERVAL / 2
+    }
+
+    #[tokio::test]
+    async fn a_rename_into_the_directory_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watch = Watch::new(&dir.path().join("in"));
+        fs::write(dir.path().join("new"), "1").unwrap();
+        fs::create_dir(dir.path().join("in")).unwrap();
+        assert!(told(&mut watch).await, "the directory appears");
+        fs::rename(dir.path().join("new"), dir.path().join("in/it")).unwrap();
+        assert!(told(&mut watch).await, "a file appears");
+        fs::write(dir.path().join("new"), "2").unwrap();
+        fs::rename(dir.path().join("new"), dir.path().join("in/it")).unwrap();
+        assert!(told(&mut watch).await, "the file is replaced");
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_replaced_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let inside = dir.path().join("in");
+        fs::create_dir(&inside).unwrap();
+        let mut watch = Watch::new(&inside);
+        fs::rename(&inside, dir.path().join("old")).unwrap();
+        watch.changed().await;
+        fs::create_dir(&inside).unwrap();
+        watch.changed().await;
+        fs::write(inside.join("it"), "1").unwrap();
+        assert!(told(&mut watch).await);
+    }
+
+    #[tokio::test]
+    async fn reading_is_not_told() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("it"), "1").unwrap();
+        let mut watch = Watch::new(dir.path());
+        fs::read(dir.path().join("it")).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(!told(&mut watch).await);
+    }
+}

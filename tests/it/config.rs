@@ -1,0 +1,85 @@
+//! What an operator reads: each `tests/config/invalid/NAME.toml` has its mistakes beside it in `NAME.err`, and each
+//! `tests/config/valid/NAME.toml` loads. `BLESS=1` writes the former anew.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use moongate::config::file::{Kind, check_plugins, load};
+use moongate::config::mistakes::{Mistakes, nearest};
+
+fn cases(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(folder);
+    let mut all: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|it| it.unwrap().path()).collect();
+    all.retain(|it| it.extension().is_some_and(|it| it == "toml"));
+    all.sort();
+    assert!(!all.is_empty(), "{} holds no case", folder.display());
+    all
+}
+
+/// Plugins as a gateway with three of them would know them.
+fn known(plugin: &str, kind: Kind, config: &str) -> Result<(), String> {
+    let all = [("round-robin", Kind::Balancer), ("weighted", Kind::Balancer), ("set-header", Kind::Filter)];
+    match all.iter().find(|it| it.0 == plugin) {
+        None => {
+            let near = nearest(plugin, all.iter().map(|it| it.0));
+            let help = near.map(|it| format!("; did you mean {it:?}?")).unwrap_or_default();
+            Err(format!("there is no plugin {plugin:?}{help}"))
+        }
+        Some((_, Kind::Filter)) if kind == Kind::Balancer => Err(format!("{plugin:?} is a filter, not a balancer")),
+        Some((_, Kind::Balancer)) if kind == Kind::Filter => Err(format!("{plugin:?} is a balancer, not a filter")),
+        Some(("set-header", _)) if config.contains("name") != config.contains("value") => {
+            Err(format!("{plugin:?} refuses its config: name and value belong together"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn mistakes(case: &Path) -> Mistakes {
+    match load(case) {
+        Ok(config) => check_plugins(&config, &known),
+        Err(mistakes) => mistakes,
+    }
+}
+
+#[test]
+fn invalid_files_say_why() {
+    for case in cases("invalid") {
+        let mut mistakes = mistakes(&case);
+        assert!(!mistakes.is_empty(), "{} has no mistake", case.display());
+        // The checkout's own directory is not part of what is compared.
+        mistakes.file = case.file_name().unwrap().into();
+        let error = format!("{mistakes}\n");
+        let golden = case.with_extension("err");
+        if env::var_os("BLESS").is_some() {
+            fs::write(&golden, &error).unwrap();
+        }
+        let expected = fs::read_to_string(&golden).unwrap_or_default();
+        assert_eq!(error, expected, "{} (BLESS=1 accepts what is on the left)", case.display());
+    }
+}
+
+#[test]
+fn valid_files_load() {
+    for case in cases("valid") {
+        let mistakes = load(&case).err();
+        assert!(mistakes.is_none(), "{}", mistakes.unwrap());
+    }
+}
+
+#[test]
+fn values_are_normalised_and_paths_start_at_the_file() {
+    let case = cases("valid").into_iter().find(|it| it.ends_with("everything.toml")).unwrap();
+    let dir = case.parent().unwrap();
+    let config = load(&case).unwrap();
+    assert_eq!(config.plugins.dir, dir.join("plugins"));
+    assert_eq!(config.registry.file.unwrap().path, dir.join("services.toml"));
+    assert_eq!(config.registry.zookeeper.unwrap().snapshot.unwrap(), dir.join("routes.snapshot.json"));
+    let route = config.routes[0].get_ref();
+    assert_eq!(route.path_prefix.as_str(), "/shop");
+    assert_eq!(&*route.host.as_ref().unwrap().0, "*.example.com");
+    assert_eq!(route.headers.keys().next().unwrap().0, "x-version");
+    let filters = route.filters.as_ref().unwrap();
+    assert_eq!(&*filters[0].config, "{}");
+    assert_eq!(&*filters[1].config, r#"{"at":"2026-01-02","deep":[{"n":1.5}],"name":"x-env"}"#);
+    assert!(filters[1].on_failure.is_some());
+}

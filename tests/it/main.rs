@@ -1,0 +1,3 @@
+//! The integration tests: one binary, so that there is one link.
+
+mod config;
