@@ -34,7 +34,11 @@ impl<'a> Config<'a> {
     /// For a plugin without options: an error that names the first key there is.
     // By hand, because a JSON parser would be most of a small balancer.
     pub fn none(&self) -> Result<(), String> {
-        let inner = self.json.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+        let inner = self
+            .json
+            .trim()
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'));
         match inner.map(str::trim) {
             Some("") => Ok(()),
             Some(members) => {
@@ -60,7 +64,10 @@ mod tests {
     fn options_are_parsed_and_a_misspelt_key_is_named() {
         let parse = |json| Config::new(json).parse::<Options>();
         assert_eq!(parse(r#"{"name":"a"}"#), Ok(Options { name: "a".into() }));
-        assert_eq!(parse(r#"{"nam":"a"}"#).unwrap_err(), "unknown field `nam`, expected `name`");
+        assert_eq!(
+            parse(r#"{"nam":"a"}"#).unwrap_err(),
+            "unknown field `nam`, expected `name`"
+        );
         assert_eq!(parse("{}").unwrap_err(), "missing field `name`");
     }
 
@@ -69,7 +76,10 @@ mod tests {
         let none = |json| Config::new(json).none();
         assert_eq!(none("{}"), Ok(()));
         assert_eq!(none(" { } "), Ok(()));
-        assert_eq!(none(r#"{ "a b": 1, "c": 2}"#).unwrap_err(), "unknown field `a b`: there are no options");
+        assert_eq!(
+            none(r#"{ "a b": 1, "c": 2}"#).unwrap_err(),
+            "unknown field `a b`: there are no options"
+        );
         assert!(none("[]").is_err());
     }
 }
