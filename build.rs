@@ -1,0 +1,99 @@
+//! Compiles the bundled plugins to WebAssembly, so that the gateway carries them in itself.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, exit},
+};
+
+const BUNDLED: [&str; 4] = ["round-robin", "random", "weighted", "set-header"];
+const TARGET: &str = "wasm32-unknown-unknown";
+
+fn main() {
+    for path in ["wit", "plugins", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={path}");
+    }
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+    if !target_is_installed() {
+        fail(&format!(
+            "the target {TARGET} is not installed, run `rustup target add {TARGET}`"
+        ));
+    }
+    build(&root, &out.join("plugins"));
+    for name in BUNDLED {
+        let file = name.replace('-', "_") + ".wasm";
+        let built = out.join("plugins").join(TARGET).join("plugin").join(file);
+        if let Err(error) = fs::copy(&built, out.join(name).with_extension("wasm")) {
+            fail(&format!("copying {}: {error}", built.display()));
+        }
+    }
+}
+
+/// Asks the compiler where the target's libraries are; its own words, when they are missing, are many and unclear.
+fn target_is_installed() -> bool {
+    let rustc = env::var_os("RUSTC").expect("cargo sets it");
+    let asked = Command::new(rustc)
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .output();
+    asked.is_ok_and(|output| {
+        output.status.success()
+            && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
+    })
+}
+
+/// A cargo of its own, with a target directory of its own because the outer cargo holds the lock of the usual one.
+fn build(root: &Path, target_dir: &Path) {
+    let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets it"));
+    cargo.current_dir(root).args([
+        "build",
+        "--locked",
+        "--profile",
+        "plugin",
+        "--target",
+        TARGET,
+        "--target-dir",
+    ]);
+    cargo
+        .arg(target_dir)
+        .args(BUNDLED.iter().flat_map(|name| ["-p", name]));
+    // What the outer build was told is not meant for the plugins: flags for another target, instrumentation for
+    // coverage, clippy in place of the compiler, jobs of a jobserver that is not inherited.
+    for (name, _) in env::vars_os() {
+        let name_text = name.to_string_lossy();
+        let profile = name_text.starts_with("CARGO_PROFILE_");
+        let target =
+            name_text.starts_with("CARGO_TARGET_") || name_text.starts_with("CARGO_BUILD_");
+        if profile || target || FOREIGN.contains(&&*name_text) {
+            cargo.env_remove(&name);
+        }
+    }
+    match cargo.output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => fail(&format!(
+            "compiling the bundled plugins:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        )),
+        Err(error) => fail(&format!(
+            "running cargo to compile the bundled plugins: {error}"
+        )),
+    }
+}
+
+const FOREIGN: [&str; 8] = [
+    "RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "CLIPPY_ARGS",
+    "CARGO_MAKEFLAGS",
+    "MAKEFLAGS",
+    "LLVM_PROFILE_FILE",
+];
+
+fn fail(message: &str) -> ! {
+    for line in message.lines() {
+        println!("cargo::error={line}");
+    }
+    exit(1)
+}

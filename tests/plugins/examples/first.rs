@@ -1,0 +1,3 @@
+//! Always the first endpoint.
+
+fixtures::pick!(|_, _| Some(0));
