@@ -1,0 +1,151 @@
+//! Reading znodes, many in one request: 10,000 take 20 ms with MultiRead and half a second one by one.
+
+use std::collections::VecDeque;
+
+use anyhow::{Context, Result, bail};
+use zookeeper_client::{Client, Error, MultiReadResult};
+
+use super::hints::{Hints, is_own};
+use super::tree::{Body, Found};
+
+/// Znodes in one request. More saves nothing.
+const BATCH: usize = 256;
+
+/// Bytes of paths in one request. The server closes the connection at 1 MiB.
+const BATCH_BYTES: usize = 400 << 10;
+
+/// Requests under way at once, so that neither the server nor we hold the whole tree in buffers.
+const WINDOW: usize = 8;
+
+/// What is asked of a znode.
+#[derive(Clone, Copy)]
+enum Ask {
+    Children,
+    Data,
+}
+
+/// All services below `root` (without a trailing slash) with their children. None if there is no root.
+///
+/// # Errors
+/// The root cannot be read, or a request got no answer. Nothing is then known.
+pub(super) async fn everything(client: &Client, root: &str) -> Result<Vec<(String, Found)>> {
+    let path = if root.is_empty() { "/" } else { root };
+    let mut names = match client.list_children(path).await {
+        Ok(names) => names,
+        Err(Error::NoNode) => Vec::new(),
+        Err(error) => return Err(error).with_context(|| format!("listing {path}")),
+    };
+    names.retain(|name| !is_own(root, name));
+    services(client, root, names).await
+}
+
+/// What [`Hints`] ask for: whole services, and single children by service.
+pub(super) type Hinted = (Vec<(String, Found)>, Vec<(String, String, Body)>);
+
+/// Reads what the hints name.
+///
+/// # Errors
+/// A request got no answer. Nothing is then known.
+pub(super) async fn hinted(client: &Client, root: &str, hints: Hints) -> Result<Hinted> {
+    let services = services(client, root, hints.services.into_iter().collect()).await?;
+    let children = hints.children.into_iter();
+    let all = children.flat_map(|(service, children)| children.into_iter().map(move |(child, is)| (service.clone(), child, is)));
+    let (there, gone): (Vec<_>, Vec<_>) = all.partition(|(_, _, is)| *is);
+    let paths: Vec<String> = there.iter().map(|(service, child, _)| format!("{root}/{service}/{child}")).collect();
+    let bodies = ask(client, Ask::Data, &paths).await?.into_iter().map(body);
+    let read = there.into_iter().zip(bodies).map(|((service, child, _), body)| Ok((service, child, body?)));
+    let gone = gone.into_iter().map(|(service, child, _)| Ok((service, child, Body::Missing)));
+    Ok((services, read.chain(gone).collect::<Result<_>>()?))
+}
+
+async fn services(client: &Client, root: &str, names: Vec<String>) -> Result<Vec<(String, Found)>> {
+    let paths: Vec<String> = names.iter().map(|name| format!("{root}/{name}")).collect();
+    let lists = ask(client, Ask::Children, &paths).await?;
+    let mut all = Vec::with_capacity(names.len());
+    let mut paths = Vec::new();
+    for (name, answer) in names.into_iter().zip(lists) {
+        let found = match answer {
+            Answer::Children(children) => {
+                paths.extend(children.iter().map(|child| format!("{root}/{name}/{child}")));
+                Found::Children(children.into_iter().map(|child| (child, Body::Missing)).collect())
+            }
+            Answer::Forbidden => Found::Forbidden,
+            Answer::Missing => Found::Missing,
+            Answer::Data(_) => bail!("listing {root}/{name}: the answer is to another question"),
+        };
+        all.push((name, found));
+    }
+    let mut answers = ask(client, Ask::Data, &paths).await?.into_iter();
+    for (_, found) in &mut all {
+        let Found::Children(children) = found else { continue };
+        for ((_, slot), answer) in children.iter_mut().zip(&mut answers) {
+            *slot = body(answer)?;
+        }
+    }
+    Ok(all)
+}
+
+/// What one znode answered.
+enum Answer {
+    Children(Vec<String>),
+    Data(Vec<u8>),
+    Forbidden,
+    Missing,
+}
+
+fn body(answer: Answer) -> Result<Body> {
+    Ok(match answer {
+        Answer::Data(bytes) => Body::Bytes(bytes),
+        Answer::Forbidden => Body::Forbidden,
+        Answer::Missing => Body::Missing,
+        Answer::Children(_) => bail!("reading a znode: the answer is to another question"),
+    })
+}
+
+/// The answers in the order of `paths`.
+async fn ask(client: &Client, ask: Ask, paths: &[String]) -> Result<Vec<Answer>> {
+    let mut answers: Vec<Option<Answer>> = Vec::with_capacity(paths.len());
+    answers.resize_with(paths.len(), || None);
+    let mut running = VecDeque::with_capacity(WINDOW);
+    let mut next = 0;
+    while next < paths.len() || !running.is_empty() {
+        if next < paths.len() && running.len() < WINDOW {
+            let mut request = client.new_multi_reader();
+            let mut asked = Vec::with_capacity(BATCH);
+            let mut bytes = 0;
+            while next < paths.len() && asked.len() < BATCH && (asked.is_empty() || bytes + paths[next].len() < BATCH_BYTES) {
+                let path = &paths[next];
+                let added = match ask {
+                    Ask::Children => request.add_get_children(path),
+                    Ask::Data => request.add_get_data(path),
+                };
+                match added {
+                    Ok(()) => asked.push(next),
+                    // The server takes a few control characters in names that the client refuses to send.
+                    Err(_) => answers[next] = Some(Answer::Forbidden),
+                }
+                bytes += path.len();
+                next += 1;
+            }
+            // The request is sent here; the future only waits for the answer.
+            running.push_back((asked, request.commit()));
+            continue;
+        }
+        let Some((asked, answer)) = running.pop_front() else { break };
+        let results = answer.await.context("reading znodes")?;
+        if results.len() != asked.len() {
+            bail!("reading znodes: {} answers to {} questions", results.len(), asked.len());
+        }
+        for (index, result) in asked.into_iter().zip(results) {
+            answers[index] = Some(match result {
+                MultiReadResult::Children { children } => Answer::Children(children),
+                MultiReadResult::Data { data, .. } => Answer::Data(data),
+                MultiReadResult::Error { err: Error::NoNode } => Answer::Missing,
+                MultiReadResult::Error { err: Error::NoAuth } => Answer::Forbidden,
+                MultiReadResult::Error { err } => return Err(err).with_context(|| format!("reading {}", paths[index])),
+                _ => bail!("reading {}: an answer of an unknown kind", paths[index]),
+            });
+        }
+    }
+    answers.into_iter().collect::<Option<_>>().context("reading znodes: not all were answered")
+}
