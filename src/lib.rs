@@ -1,8 +1,11 @@
 //! Moongate: an HTTP gateway whose balancers and filters are WebAssembly plugins and whose services live in
 //! ZooKeeper. `ARCHITECTURE.md` is the map; the modules stand here in the order in which they may use each other.
 
+pub mod watch;
 pub mod config;
 pub mod registry;
 pub mod endpoint;
 pub mod plugin;
 pub mod routes;
+pub mod snapshot;
+pub mod publisher;

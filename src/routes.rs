@@ -321,7 +321,7 @@ mod tests {
             name: format!("{order}").into(),
             matcher: Matcher {
                 host: host.map(Into::into),
-                prefix: PathPrefix::try_from(prefix.to_owned()).unwrap(),
+                prefix: prefix.parse().unwrap(),
                 methods: methods.to_vec(),
                 headers: headers.iter().map(|(name, value)| (name.parse().unwrap(), (*value).into())).collect(),
                 order,
@@ -402,7 +402,7 @@ mod tests {
 
     #[test]
     fn services_have_routes_by_path_and_by_header() {
-        let header = Some(PathPrefix::try_from("/services".to_owned()).unwrap());
+        let header = Some("/services".parse().unwrap());
         let routes = Routes::new(vec![route(0, None, "/shop", &[], &[])], header, Some(AutoRoutes::default()));
         for (uri, headers, expected) in [
             ("/service_1/user?id=1", &[][..], "<service_1> /user?id=1"),

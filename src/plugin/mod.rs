@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 mod bindings;
-//pub mod bundled;
+pub mod bundled;
 mod compiled;
 pub mod component;
 pub mod engine;
 mod host;
 pub mod instance;
-//pub mod library;
+pub mod library;
 mod numbers;
 
 pub use compiled::{Counters, Plugin};

@@ -11,10 +11,10 @@ use std::sync::atomic::AtomicU64;
 
 use serde::{Deserialize, Serialize};
 
-//pub mod file;
-//pub mod layouts;
-//pub mod persist;
-//pub mod zookeeper;
+pub mod file;
+pub mod layouts;
+pub mod persist;
+pub mod zookeeper;
 
 /// All services of a source, by name. A name is an opaque, non-empty UTF-8 string without `/`.
 pub type Services = HashMap<Arc<str>, Arc<Service>>;
