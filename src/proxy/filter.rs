@@ -1,0 +1,106 @@
+//! Where requests and responses are rewritten: the route's filters, on the way in and in reverse on the way out.
+
+use std::net::IpAddr;
+
+use http::uri::{PathAndQuery, Uri};
+use http::{Response, request, response};
+
+use super::Worker;
+use super::body::Body;
+use super::reply;
+use crate::config::FilterFailure;
+use crate::error::RequestError;
+use crate::plugin::host::{RequestInHand, ResponseInHand};
+use crate::plugin::instance::Verdict;
+use crate::plugin::{Binding, Failure};
+use crate::routes::Route;
+use crate::snapshot::Snapshot;
+
+/// Shows the request to the route's filters; an answer if one of them has it.
+///
+/// # Errors
+/// If a filter failed and its `on_failure` says `reject`.
+pub fn request(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    route: &Route,
+    head: &mut request::Parts,
+    original: Uri,
+    client: IpAddr,
+) -> Result<Option<Response<Body>>, RequestError> {
+    if route.filters.is_empty() {
+        return Ok(None);
+    }
+    let lent = std::mem::replace(head, http::Request::new(()).into_parts().0);
+    let original = original.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let mut in_hand = RequestInHand { head: lent, original, client };
+    for filter in &route.filters {
+        let binding = &filter.binding;
+        let verdict;
+        (in_hand, verdict) = match snapshot.plugins.get(binding.slot) {
+            Some(plugin) if plugin.described.kinds.request_filter => {
+                worker.plugins.borrow_mut().on_request(plugin, binding, in_hand)
+            }
+            Some(_) => continue,
+            None => (in_hand, Err(Failure::Missing)),
+        };
+        match verdict {
+            Ok(Verdict::Next) => {}
+            Ok(Verdict::Respond(answer)) => return Ok(Some(reply::by_filter(answer))),
+            Err(failure) => failed(worker, binding, filter.on_failure, failure)?,
+        }
+    }
+    *head = in_hand.head;
+    Ok(None)
+}
+
+/// The request as it is sent on, if a filter will ask for it when the response comes.
+pub fn remember(snapshot: &Snapshot, route: &Route, head: &request::Parts) -> Option<request::Parts> {
+    let asks = |binding: &Binding| {
+        snapshot.plugins.get(binding.slot).is_none_or(|plugin| plugin.described.kinds.response_filter)
+    };
+    route.filters.iter().any(|filter| asks(&filter.binding)).then(|| head.clone())
+}
+
+/// Shows the response to the route's filters, in reverse. `asked`: what [`remember`] gave.
+///
+/// # Errors
+/// As for [`request`].
+pub fn response(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    route: &Route,
+    asked: Option<request::Parts>,
+    client: IpAddr,
+    head: response::Parts,
+    body: Body,
+) -> Result<Response<Body>, RequestError> {
+    let Some(asked) = asked else { return Ok(Response::from_parts(head, body)) };
+    let original = asked.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let mut in_hand = ResponseInHand { request: RequestInHand { head: asked, original, client }, head };
+    for filter in route.filters.iter().rev() {
+        let binding = &filter.binding;
+        let verdict;
+        (in_hand, verdict) = match snapshot.plugins.get(binding.slot) {
+            Some(plugin) if plugin.described.kinds.response_filter => {
+                worker.plugins.borrow_mut().on_response(plugin, binding, in_hand)
+            }
+            Some(_) => continue,
+            None => (in_hand, Err(Failure::Missing)),
+        };
+        match verdict {
+            Ok(Verdict::Next) => {}
+            Ok(Verdict::Respond(answer)) => return Ok(reply::by_filter(answer)),
+            Err(failure) => failed(worker, binding, filter.on_failure, failure)?,
+        }
+    }
+    Ok(Response::from_parts(in_hand.head, body))
+}
+
+fn failed(worker: &Worker, binding: &Binding, on_failure: FilterFailure, failure: Failure) -> Result<(), RequestError> {
+    worker.complain(&binding.plugin, &failure);
+    match on_failure {
+        FilterFailure::Skip => Ok(()),
+        FilterFailure::Reject => Err(RequestError::Plugin { name: binding.plugin.clone(), failure }),
+    }
+}

@@ -1,0 +1,168 @@
+//! Which headers pass, which end here, and which the gateway adds.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Version, request, response};
+
+/// Names a request in logs, here and at the endpoint.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Bytes of a request id that are accepted from a client: it goes into every log line.
+const REQUEST_ID_LENGTH: usize = 128;
+
+/// Fields that are about one connection (RFC 9110, section 7.6.1), whether or not `Connection` names them.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::TE,
+    header::TRAILER,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+];
+
+/// The request's id: the client's own if it can be used, else a new one, which is then in the head as well.
+pub fn request_id(head: &mut request::Parts, rng: &mut fastrand::Rng) -> HeaderValue {
+    let usable = |id: &&HeaderValue| {
+        (1..=REQUEST_ID_LENGTH).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    if let Some(id) = head.headers.get(REQUEST_ID).filter(usable) {
+        return id.clone();
+    }
+    let mut text = [0; 32];
+    let mut number = rng.u128(..);
+    for digit in &mut text {
+        *digit = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
+    }
+    let id = HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"));
+    head.headers.insert(REQUEST_ID, id.clone());
+    id
+}
+
+/// Makes a client's head one for an endpoint.
+pub fn to_endpoint(head: &mut request::Parts, client: IpAddr) {
+    strip_hop_by_hop(&mut head.headers);
+    // The server's side has answered it, or will when the body is asked for.
+    head.headers.remove(header::EXPECT);
+    // An absolute request target names the host, whatever the header says (RFC 9112, section 3.2.2).
+    if let Some(authority) = head.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        head.headers.insert(header::HOST, host);
+    }
+    if let Some(host) = head.headers.get(header::HOST).cloned() {
+        head.headers.insert(FORWARDED_HOST, host);
+    }
+    head.headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    forwarded_for(&mut head.headers, client);
+    head.version = Version::HTTP_11;
+}
+
+/// Appends the client to those that the request already came through.
+fn forwarded_for(headers: &mut HeaderMap, client: IpAddr) {
+    let mut chain = String::with_capacity(48);
+    for value in headers.get_all(FORWARDED_FOR) {
+        if let Ok(value) = value.to_str() {
+            chain.push_str(value);
+            chain.push_str(", ");
+        }
+    }
+    let _ = write!(chain, "{client}");
+    if let Ok(value) = HeaderValue::try_from(chain) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+}
+
+/// Makes an endpoint's head one for the client.
+pub fn to_client(head: &mut response::Parts) {
+    strip_hop_by_hop(&mut head.headers);
+    head.version = Version::HTTP_11;
+}
+
+/// Takes out what is about one connection, and what `Connection` names.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // One look at the names is cheaper than nine searches, and most messages have none of these.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
+    let mut named = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        let tokens = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        // Nobody may have these taken away: they say what the request is, and who answers for it.
+        let names = tokens.filter_map(|token| HeaderName::from_bytes(token).ok());
+        named.extend(names.filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH));
+    }
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(headers: &[(&str, &str)]) -> request::Parts {
+        let mut request = http::Request::builder().uri("/");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn text(head: &request::Parts) -> Vec<String> {
+        let mut all: Vec<_> =
+            head.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn what_is_about_one_connection_ends_here() {
+        let mut request = head(&[
+            ("host", "example.org"),
+            ("connection", "close, X-Mine , host"),
+            ("connection", "content-length"),
+            ("x-mine", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("content-length", "0"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("expect", "100-continue"),
+            ("accept", "*/*"),
+        ]);
+        to_endpoint(&mut request, "192.0.2.7".parse().unwrap());
+        assert_eq!(
+            text(&request),
+            [
+                "accept: */*",
+                "content-length: 0",
+                "host: example.org",
+                "x-forwarded-for: 10.0.0.1, 192.0.2.7",
+                "x-forwarded-host: example.org",
+                "x-forwarded-proto: http",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_request_keeps_its_id_if_it_has_a_usable_one() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        for (given, kept) in [("abc-1", true), ("", false), ("a b", false), (&*"x".repeat(129), false)] {
+            let mut request = head(&[("x-request-id", given)]);
+            let id = request_id(&mut request, &mut rng);
+            assert_eq!(id == given, kept, "{given:?} became {id:?}");
+            assert_eq!(request.headers.get(REQUEST_ID), Some(&id));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The request path: what happens to a request, in order, in [`forward`].
+//!
+//! Branching lives there; the other files of this folder compute and do not decide what comes next.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::{Body as _, Incoming};
+
+use crate::error::RequestError;
+use crate::plugin::{Failure, Instances};
+use crate::routes::{Route, Target};
+use crate::snapshot::{Current, Service, Snapshot};
+
+pub mod body;
+pub mod filter;
+pub mod headers;
+pub mod metrics;
+pub mod pick;
+pub mod reply;
+pub mod upstream;
+
+use body::{Body, Outgoing};
+use upstream::Upstream;
+
+/// What a worker thread keeps for its requests. Nothing here is shared with another thread but what says so.
+pub struct Worker {
+    snapshot: RefCell<View>,
+    /// The running plugins.
+    pub plugins: RefCell<Instances>,
+    /// The connections to endpoints.
+    pub upstream: Rc<Upstream>,
+    /// What this worker counts; others only read it.
+    pub metrics: Arc<metrics::Worker>,
+    complained: Cell<Option<Instant>>,
+    rng: RefCell<fastrand::Rng>,
+}
+
+/// The snapshot as this worker last saw it.
+struct View {
+    cache: arc_swap::Cache<Current, Arc<Snapshot>>,
+    /// A count of this thread's own: the one inside is written by all workers.
+    held: Rc<Arc<Snapshot>>,
+}
+
+/// At most one line about failing plugins in this time; the metrics have the numbers.
+const COMPLAINTS: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// A worker with nothing running and no connections.
+    pub fn new(current: Current, plugins: Instances, metrics: Arc<metrics::Worker>) -> Worker {
+        let mut cache = arc_swap::Cache::new(current);
+        let held = Rc::new(cache.load().clone());
+        Worker {
+            snapshot: RefCell::new(View { cache, held }),
+            plugins: RefCell::new(plugins),
+            upstream: Rc::new(Upstream::new(metrics.clone())),
+            metrics,
+            complained: Cell::new(None),
+            rng: RefCell::new(fastrand::Rng::new()),
+        }
+    }
+
+    /// One view of the world, for as long as a request needs it.
+    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        let View { cache, held } = &mut *self.snapshot.borrow_mut();
+        let latest = cache.load();
+        if !Arc::ptr_eq(latest, held) {
+            *held = Rc::new(latest.clone());
+        }
+        held.clone()
+    }
+
+    /// To be called about once a second: lets go of what nobody uses.
+    pub fn tidy(&self) {
+        drop(self.snapshot());
+        self.upstream.tidy();
+    }
+
+    fn complain(&self, plugin: &str, failure: &Failure) {
+        let now = Instant::now();
+        if self.complained.get().is_none_or(|last| now.duration_since(last) >= COMPLAINTS) {
+            self.complained.set(Some(now));
+            tracing::warn!(plugin, %failure, "plugin failed");
+        }
+    }
+}
+
+/// Answers a request, whatever happens.
+pub async fn handle(worker: &Worker, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
+    let began = Instant::now();
+    let (mut head, body) = request.into_parts();
+    let id = headers::request_id(&mut head, &mut worker.rng.borrow_mut());
+    let problem = reply::wants_problem(&head);
+    let root = head.uri.path() == "/";
+
+    let response = match forward(worker, client, head, body).await {
+        Ok(response) => response,
+        Err(RequestError::NoRoute) if root => reply::welcome(),
+        Err(error) => {
+            worker.metrics.error(&error);
+            match error {
+                RequestError::NoRoute | RequestError::Malformed(_) | RequestError::ClientBody(_) => {
+                    tracing::debug!(%error, request = ?id, "request refused");
+                }
+                _ => tracing::info!(%error, request = ?id, "request failed"),
+            }
+            reply::error(&error, &id, problem)
+        }
+    };
+    worker.metrics.answered(response.status(), began.elapsed());
+    response
+}
+
+/// From request to response: route, filters, pick, upstream, filters.
+async fn forward(
+    worker: &Worker,
+    client: IpAddr,
+    mut head: http::request::Parts,
+    body: Incoming,
+) -> Result<Response<Body>, RequestError> {
+    let snapshot = worker.snapshot();
+    let (route, service, path) = locate(&snapshot, &head)?;
+
+    headers::to_endpoint(&mut head, client);
+    let original = std::mem::replace(&mut head.uri, path.into());
+    if let Some(answer) = filter::request(worker, &snapshot, route, &mut head, original, client)? {
+        return Ok(answer);
+    }
+    let asked = filter::remember(&snapshot, route, &head);
+
+    let service = service.ok_or(RequestError::NoEndpoint)?;
+    let endpoints = &service.endpoints;
+    let body = if body.is_end_stream() { Outgoing::Empty } else { Outgoing::Stream(body) };
+    let mut request = Request::from_parts(head, body);
+    let mut tried = Vec::new();
+    let response = loop {
+        let (index, endpoint) = pick::endpoint(worker, &snapshot, route, endpoints, &mut request, client, &tried)?;
+        let error = match worker.upstream.send(&endpoint, request, &route.timeout).await {
+            Ok(response) => break response,
+            Err(error) => error,
+        };
+        tried.push(index);
+        let again = tried.len() <= route.retries as usize && tried.len() < endpoints.len();
+        match error.request {
+            Some(unsent) if again => {
+                tracing::debug!(endpoint = %endpoint.spec.address, error = %error.error, "trying another endpoint");
+                worker.metrics.retried();
+                request = *unsent;
+            }
+            _ => return Err(error.error),
+        }
+    };
+
+    let (mut head, body) = response.into_parts();
+    headers::to_client(&mut head);
+    filter::response(worker, &snapshot, route, asked, client, head, Body::Upstream(body))
+}
+
+/// The route of a request, its service if there is one, and the path to send on.
+fn locate<'a>(
+    snapshot: &'a Snapshot,
+    head: &http::request::Parts,
+) -> Result<(&'a Route, Option<&'a Arc<Service>>, http::uri::PathAndQuery), RequestError> {
+    match snapshot.routes.find(head) {
+        Target::Explicit(route, path) => Ok((route, snapshot.services.get(&route.service), path)),
+        Target::Implicit(name, path) => {
+            let service = snapshot.services.get(&*name).ok_or(RequestError::NoRoute)?;
+            let route = service.implicit.as_deref().ok_or(RequestError::NoRoute)?;
+            Ok((route, Some(service), path))
+        }
+        Target::Malformed(why) => Err(RequestError::Malformed(why)),
+        Target::Nothing => Err(RequestError::NoRoute),
+    }
+}
