@@ -2,5 +2,6 @@
 //! ZooKeeper. `ARCHITECTURE.md` is the map; the modules stand here in the order in which they may use each other.
 
 pub mod config;
-pub mod registry;
 pub mod watch;
+pub mod registry;
+pub mod cli;
