@@ -360,6 +360,11 @@ impl FromStr for Address {
     }
 }
 
+/// A [`SocketAddr`] of a flag or a variable.
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse::<Address>().map(|it| it.0)
+}
+
 /// A [`SocketAddr`] with our words for a bad one.
 pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     Address::deserialize(from).map(|it| it.0)

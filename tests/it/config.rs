@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use moongate::config::file::{Kind, check_plugins, load};
+use moongate::config::file::{Kind, check_plugins, load, parse};
 use moongate::config::mistakes::{Mistakes, nearest};
 
 fn cases(folder: &str) -> Vec<PathBuf> {
@@ -82,4 +82,29 @@ fn values_are_normalised_and_paths_start_at_the_file() {
     assert_eq!(&*filters[0].config, "{}");
     assert_eq!(&*filters[1].config, r#"{"at":"2026-01-02","deep":[{"n":1.5}],"name":"x-env"}"#);
     assert!(filters[1].on_failure.is_some());
+}
+
+#[test]
+fn no_damage_to_a_file_is_more_than_mistakes() {
+    let case = cases("valid").into_iter().find(|it| it.ends_with("everything.toml")).unwrap();
+    let text = fs::read_to_string(&case).unwrap();
+    let mut refused = 0;
+    for (at, it) in text.char_indices() {
+        let rest = &text[at + it.len_utf8()..];
+        for damaged in [text[..at].to_owned(), text[..at].to_owned() + rest, format!("{}\u{e4}{rest}", &text[..at])] {
+            if let Err(mistakes) = parse(&damaged, &case) {
+                assert!(!mistakes.is_empty(), "refused without a reason:\n{damaged}");
+                assert!(mistakes.to_string().contains(".toml:"));
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > text.len(), "most damage shows: {refused} of {}", 3 * text.len());
+}
+
+#[test]
+fn more_mistakes_than_anybody_reads_are_cut_off() {
+    let text: String = (0..300).map(|it| format!("unknown_{it} = 1\n")).collect();
+    let mistakes = parse(&text, Path::new("many.toml")).unwrap_err();
+    assert_eq!(mistakes.all.len(), 100);
 }

@@ -1,0 +1,303 @@
+//! The command line, and what it makes of flags, variables, the file and the defaults: a flag beats a variable beats
+//! the file beats the default.
+//!
+//! What the commands do is elsewhere, but for [`mod@check`].
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::config::mistakes::Mistakes;
+use crate::config::values::{parse_address, parse_workers};
+use crate::config::{AutoRoutes, Config, Listen, Secret, Servers, ServicesFile, file};
+
+pub mod check;
+
+/// The configuration that is read if none is named and it exists.
+const CONFIG: &str = "moongate.toml";
+/// The registry that is read if none is configured and it exists, beside the configuration.
+const SERVICES: &str = "services.toml";
+
+/// What to tell whoever runs a gateway for which no registry is configured and none found.
+pub const NO_SERVICES: &str = "there are no services: write services.toml, or name a registry with --zookeeper or in \
+    [registry.zookeeper] or [registry.file] of moongate.toml";
+
+/// An HTTP gateway whose balancers and filters are WebAssembly plugins and whose services live in ZooKeeper.
+#[derive(Debug, Parser)]
+#[command(name = "moongate", version, args_conflicts_with_subcommands = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway; what happens without a command, too
+    Run(Options),
+    /// Run the gateway with two sample services on loopback, nothing else needed
+    Demo(DemoOptions),
+    /// Load configuration and plugins and tell every mistake; opens nothing
+    Check(Options),
+    /// Look at plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+}
+
+/// What to do with a plugin.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Tell what a plugin is, or why it cannot be used
+    Inspect {
+        /// The WebAssembly file
+        file: PathBuf,
+    },
+}
+
+/// What overrides the file. Each is also a variable: `MOONGATE_` and the flag in capitals.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Options {
+    /// The configuration [default: moongate.toml if it exists] [env: MOONGATE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where requests are taken, several with commas [default: 0.0.0.0:8080] [env: MOONGATE_LISTEN]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<Listen>,
+    /// Where the admin API is served [default: 127.0.0.1:9900] [env: MOONGATE_ADMIN]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub admin: Option<SocketAddr>,
+    /// The directory of plugins [default: plugins] [env: MOONGATE_PLUGINS]
+    #[arg(long, value_name = "DIR")]
+    pub plugins: Option<PathBuf>,
+    /// A ZooKeeper ensemble, as in a:2181,b:2181/chroot [env: MOONGATE_ZOOKEEPER]
+    #[arg(long, value_name = "HOSTS")]
+    pub zookeeper: Option<Servers>,
+    /// Worker threads, 0: one for each core [default: 0] [env: MOONGATE_WORKERS]
+    #[arg(long, value_name = "N", value_parser = parse_workers)]
+    pub workers: Option<usize>,
+    /// Only as the variable `MOONGATE_ZOOKEEPER_AUTH`: everyone on the machine can read a command line.
+    #[arg(skip)]
+    pub zookeeper_auth: Option<Secret>,
+}
+
+/// What can be said of a demonstration.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DemoOptions {
+    /// Where requests are taken, several with commas [env: MOONGATE_LISTEN]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<Listen>,
+    /// Where the admin API is served [env: MOONGATE_ADMIN]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub admin: Option<SocketAddr>,
+    /// The directory of plugins [env: MOONGATE_PLUGINS]
+    #[arg(long, value_name = "DIR")]
+    pub plugins: Option<PathBuf>,
+}
+
+/// What this process was asked for. Ends it with 2 if that cannot be understood, and with 0 after `--help`.
+pub fn command() -> Command {
+    parse(std::env::args_os(), &|name| std::env::var_os(name)).unwrap_or_else(|error| error.exit())
+}
+
+/// The same for any arguments (the first is the program's name) and variables.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    variables: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Command, clap::Error> {
+    let line = CommandLine::try_parse_from(arguments)?;
+    let mut command = line.command.unwrap_or(Command::Run(line.options));
+    let variables = Variables(variables);
+    match &mut command {
+        Command::Run(options) | Command::Check(options) => {
+            variables.path(&mut options.config, "MOONGATE_CONFIG");
+            variables.value(&mut options.listen, "MOONGATE_LISTEN", str::parse)?;
+            variables.value(&mut options.admin, "MOONGATE_ADMIN", parse_address)?;
+            variables.path(&mut options.plugins, "MOONGATE_PLUGINS");
+            variables.value(&mut options.zookeeper, "MOONGATE_ZOOKEEPER", str::parse)?;
+            variables.value(&mut options.workers, "MOONGATE_WORKERS", parse_workers)?;
+            let secret = |text: &str| Ok(Secret(text.to_owned()));
+            variables.value(&mut options.zookeeper_auth, "MOONGATE_ZOOKEEPER_AUTH", secret)?;
+        }
+        Command::Demo(options) => {
+            variables.value(&mut options.listen, "MOONGATE_LISTEN", str::parse)?;
+            variables.value(&mut options.admin, "MOONGATE_ADMIN", parse_address)?;
+            variables.path(&mut options.plugins, "MOONGATE_PLUGINS");
+        }
+        Command::Plugin(_) => {}
+    }
+    Ok(command)
+}
+
+/// The environment. Not read by clap, whose message for a bad value names the flag that nobody gave. An empty
+/// variable counts as none, as compose files and units leave them.
+struct Variables<'a>(&'a dyn Fn(&str) -> Option<OsString>);
+
+impl Variables<'_> {
+    fn path(&self, slot: &mut Option<PathBuf>, name: &str) {
+        if slot.is_none() {
+            *slot = (self.0)(name).filter(|it| !it.is_empty()).map(PathBuf::from);
+        }
+    }
+
+    fn value<T>(
+        &self,
+        slot: &mut Option<T>,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<(), clap::Error> {
+        let Some(value) = (self.0)(name).filter(|it| slot.is_none() && !it.is_empty()) else { return Ok(()) };
+        let value = value.to_str().ok_or_else(|| "it is not UTF-8".to_owned()).and_then(parse);
+        let usage = |why| {
+            let message = format!("invalid value for the variable {name}: {why}");
+            CommandLine::command().error(ErrorKind::ValueValidation, message)
+        };
+        *slot = Some(value.map_err(usage)?);
+        Ok(())
+    }
+}
+
+/// The configuration to run with, and the file it is from, if any. To be called again when that file changes.
+pub fn settings(options: &Options) -> Result<(Config, Option<PathBuf>), Mistakes> {
+    settings_in(Path::new(""), options)
+}
+
+/// The same for any working directory.
+fn settings_in(dir: &Path, options: &Options) -> Result<(Config, Option<PathBuf>), Mistakes> {
+    let path = options.config.clone().or_else(|| Some(dir.join(CONFIG)).filter(|it| it.exists()));
+    let mut config = match &path {
+        Some(path) => file::load(path)?,
+        // Without a file there is nobody who could have written a route.
+        None => Config { auto_routes: Some(AutoRoutes::default()), ..Config::default() },
+    };
+    let Options { config: _, listen, admin, plugins, zookeeper, workers, zookeeper_auth } = options.clone();
+    config.listen = listen.unwrap_or(config.listen);
+    config.admin = admin.unwrap_or(config.admin);
+    config.plugins.dir = plugins.unwrap_or(config.plugins.dir);
+    config.workers = workers.unwrap_or(config.workers);
+    if let Some(servers) = zookeeper {
+        config.registry.zookeeper.get_or_insert_default().servers = servers;
+    }
+    if let (Some(zookeeper), Some(auth)) = (&mut config.registry.zookeeper, zookeeper_auth) {
+        zookeeper.auth = Some(auth);
+        zookeeper.auth_file = None;
+    }
+    if config.registry.zookeeper.is_none() && config.registry.file.is_none() {
+        let beside = path.as_deref().and_then(Path::parent).unwrap_or(dir).join(SERVICES);
+        config.registry.file = Some(ServicesFile { path: beside }).filter(|it| it.path.exists());
+    }
+    Ok((config, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn line(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Command, clap::Error> {
+        let arguments = std::iter::once("moongate").chain(arguments.iter().copied()).map(OsString::from);
+        parse(arguments, &|name| variables.iter().find(|it| it.0 == name).map(|it| it.1.into()))
+    }
+
+    fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Options {
+        match line(arguments, variables).unwrap() {
+            Command::Run(options) => options,
+            other => panic!("not run: {other:?}"),
+        }
+    }
+
+    fn port(options: &Options, dir: &Path) -> u16 {
+        settings_in(dir, options).unwrap().0.listen.0[0].port()
+    }
+
+    #[test]
+    fn clap_accepts_the_definition() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let variables = [("MOONGATE_LISTEN", "127.0.0.1:2")];
+        assert_eq!(port(&run(&[], &[]), dir.path()), 8080);
+        fs::write(dir.path().join(CONFIG), "listen = '127.0.0.1:1'").unwrap();
+        assert_eq!(port(&run(&[], &[]), dir.path()), 1);
+        assert_eq!(port(&run(&[], &[("MOONGATE_LISTEN", "")]), dir.path()), 1);
+        assert_eq!(port(&run(&[], &variables), dir.path()), 2);
+        assert_eq!(port(&run(&["--listen", "127.0.0.1:3"], &variables), dir.path()), 3);
+        assert_eq!(port(&run(&["run", "--listen", "127.0.0.1:3"], &variables), dir.path()), 3);
+    }
+
+    #[test]
+    fn every_flag_has_its_variable_and_both_arrive() {
+        let values = [
+            ("config", "c.toml"),
+            ("listen", "127.0.0.1:1,127.0.0.1:2"),
+            ("admin", "127.0.0.1:3"),
+            ("plugins", "p"),
+            ("zookeeper", "a:2181,b/chroot"),
+            ("workers", "4"),
+        ];
+        let mut flags = vec!["run".to_owned()];
+        flags.extend(values.iter().flat_map(|it| [format!("--{}", it.0), it.1.to_owned()]));
+        let flags = run(&flags.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
+        let names = values.map(|it| (format!("MOONGATE_{}", it.0.to_uppercase()), it.1));
+        let variables = run(&[], &names.each_ref().map(|it| (it.0.as_str(), it.1)));
+        assert_eq!(format!("{flags:?}"), format!("{variables:?}"));
+        assert_eq!(flags.listen.unwrap().0.len(), 2);
+        assert!(flags.config.is_some() && flags.admin.is_some() && flags.plugins.is_some());
+        assert!(flags.zookeeper.is_some() && flags.workers == Some(4));
+    }
+
+    #[test]
+    fn a_bad_value_is_a_usage_error_that_names_it() {
+        let flag = line(&["--listen", "here"], &[]).unwrap_err();
+        assert_eq!(flag.exit_code(), 2);
+        assert!(flag.to_string().contains("--listen") && flag.to_string().contains("here"), "{flag}");
+        let variable = line(&[], &[("MOONGATE_WORKERS", "many")]).unwrap_err();
+        assert_eq!(variable.exit_code(), 2);
+        let text = variable.to_string();
+        assert!(text.contains("MOONGATE_WORKERS") && text.contains("many"), "{text}");
+        assert_eq!(line(&["--colour"], &[]).unwrap_err().exit_code(), 2);
+        assert_eq!(line(&["--help"], &[]).unwrap_err().exit_code(), 0);
+        assert!(line(&["plugin", "inspect"], &[]).is_err());
+        assert!(matches!(line(&["plugin", "inspect", "x.wasm"], &[]), Ok(Command::Plugin(_))));
+        assert!(matches!(line(&["demo", "--admin", "127.0.0.1:0"], &[]), Ok(Command::Demo(_))));
+    }
+
+    #[test]
+    fn without_a_file_every_service_has_a_route() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, path) = settings_in(dir.path(), &Options::default()).unwrap();
+        assert!(path.is_none() && config.auto_routes.is_some());
+        assert!(config.registry.file.is_none() && config.registry.zookeeper.is_none());
+        fs::write(dir.path().join(CONFIG), "").unwrap();
+        let (config, path) = settings_in(dir.path(), &Options::default()).unwrap();
+        assert!(path.is_some() && config.auto_routes.is_none());
+    }
+
+    #[test]
+    fn a_services_file_is_found_unless_a_registry_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(SERVICES), "").unwrap();
+        let registry = |options| settings_in(dir.path(), &options).unwrap().0.registry;
+        assert_eq!(registry(Options::default()).file.unwrap().path, dir.path().join(SERVICES));
+        let named = registry(run(&["--zookeeper", "a"], &[("MOONGATE_ZOOKEEPER_AUTH", "digest:me:secret")]));
+        assert!(named.file.is_none());
+        let zookeeper = named.zookeeper.unwrap();
+        assert_eq!(zookeeper.servers.0, "a");
+        assert_eq!(zookeeper.auth.unwrap().0, "digest:me:secret");
+    }
+
+    #[test]
+    fn a_named_file_must_be_there() {
+        let options = run(&["--config", "nowhere/at/all.toml"], &[]);
+        let mistakes = settings_in(Path::new(""), &options).unwrap_err();
+        assert!(mistakes.to_string().starts_with("nowhere/at/all.toml: reading it: "), "{mistakes}");
+    }
+}
