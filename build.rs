@@ -95,5 +95,6 @@ fn fail(message: &str) -> ! {
     for line in message.lines() {
         println!("cargo::error={line}");
     }
-    exit(1)
+    // Those lines fail the build. A code other than 0 would too, but bury them under a report about this script.
+    exit(0)
 }
