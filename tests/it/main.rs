@@ -1,5 +1,10 @@
 //! The one integration binary: real sockets, a real ZooKeeper, real `.wasm` files.
 
 mod config;
+mod http;
+mod outage;
+mod plugins;
 mod registry;
+mod scenarios;
 mod support;
+mod tidy;

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+pub(crate) mod client;
+pub(crate) mod gateway;
+pub(crate) mod origin;
 pub(crate) mod proxy;
+pub(crate) mod wasm;
 pub(crate) mod zookeeper;
 
 /// How long [`eventually`] waits. Long, because the machine may be busy; a passing test does not take it.

@@ -14,20 +14,11 @@ const TARGET: &str = "wasm32-unknown-unknown";
 pub fn fixture(name: &str) -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     let directory = DIRECTORY.get_or_init(|| {
-        cargo_build(
-            &repository().join("tests/plugins"),
-            &["--locked", "--examples"],
-        );
+        cargo_build(&repository().join("tests/plugins"), &["--locked", "--examples"]);
         target_dir().join(TARGET).join("release/examples")
     });
-    let file = directory
-        .join(name.replace('-', "_"))
-        .with_extension("wasm");
-    assert!(
-        file.exists(),
-        "there is no fixture {name}: {} is missing",
-        file.display()
-    );
+    let file = directory.join(name.replace('-', "_")).with_extension("wasm");
+    assert!(file.exists(), "there is no fixture {name}: {} is missing", file.display());
     file.leak() // A few names a test run.
 }
 
@@ -39,15 +30,11 @@ pub fn fixture_built_outside() -> &'static Path {
         let example = repository().join("examples/plugins/rust");
         for file in ["Cargo.toml", "Cargo.lock", "src/lib.rs", "wit/moongate.wit"] {
             let copy = outside.path().join(file);
-            fs::create_dir_all(copy.parent().expect("it is in a directory"))
-                .expect("making its directory");
-            fs::copy(example.join(file), copy)
-                .unwrap_or_else(|error| panic!("copying {file}: {error}"));
+            fs::create_dir_all(copy.parent().expect("it is in a directory")).expect("making its directory");
+            fs::copy(example.join(file), copy).unwrap_or_else(|error| panic!("copying {file}: {error}"));
         }
         cargo_build(outside.path(), &["--locked"]);
-        target_dir()
-            .join(TARGET)
-            .join("release/least_inflight.wasm")
+        target_dir().join(TARGET).join("release/least_inflight.wasm")
     })
 }
 
@@ -62,24 +49,13 @@ fn target_dir() -> PathBuf {
 
 fn cargo_build(directory: &Path, arguments: &[&str]) {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .current_dir(directory)
-        .args(["build", "--release", "--target", TARGET])
-        .args(arguments);
+    cargo.current_dir(directory).args(["build", "--release", "--target", TARGET]).args(arguments);
     cargo.arg("--target-dir").arg(target_dir());
     // What the tests were built with (coverage, sanitizers, a linker) is not meant for plugins.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        let foreign = [
-            "RUSTFLAGS",
-            "CARGO_ENCODED_RUSTFLAGS",
-            "RUSTC_WRAPPER",
-            "RUSTC_WORKSPACE_WRAPPER",
-        ];
-        if foreign.contains(&&*text)
-            || text.starts_with("CARGO_TARGET_")
-            || text.starts_with("CARGO_BUILD_")
-        {
+        let foreign = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"];
+        if foreign.contains(&&*text) || text.starts_with("CARGO_TARGET_") || text.starts_with("CARGO_BUILD_") {
             cargo.env_remove(&name);
         }
     }

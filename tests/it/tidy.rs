@@ -1,0 +1,83 @@
+//! The architecture as a test: modules use only those before them, foreign crates have one home, files stay small.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// All source files of the gateway, relative to `src/`.
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => walk(&path, found),
+                false if path.extension().is_some_and(|it| it == "rs") => found.push(path),
+                false => {}
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    walk(&root, &mut found);
+    assert!(found.len() > 20, "these are not the sources: {found:?}");
+    found
+        .into_iter()
+        .map(|path| (path.strip_prefix(&root).unwrap().to_owned(), fs::read_to_string(&path).unwrap()))
+        .collect()
+}
+
+/// The lines that are code, not comments.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.trim_start().starts_with("//"))
+}
+
+#[test]
+fn modules_use_only_those_before_them() {
+    let files = sources();
+    let (_, map) = files.iter().find(|(path, _)| path == Path::new("lib.rs")).unwrap();
+    let order: Vec<&str> = code(map).filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    assert!(order.len() > 10);
+    for (path, text) in &files {
+        let module = path.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        let Some(place) = order.iter().position(|it| *it == module) else { continue };
+        for later in &order[place + 1..] {
+            let used = code(text)
+                .find(|line| line.contains(&format!("crate::{later}::")) || line.contains(&format!("crate::{later};")));
+            assert!(used.is_none(), "{} uses {later}, which stands after {module} in lib.rs: {used:?}", path.display());
+        }
+    }
+}
+
+#[test]
+fn foreign_crates_have_one_home() {
+    for (krate, home) in [
+        ("wasmtime::", "plugin/"),
+        ("wit_component::", "plugin/"),
+        ("zookeeper_client::", "registry/zookeeper"),
+        ("notify::", "watch.rs"),
+        ("hyper::client", "proxy/upstream.rs"),
+        ("clap::", "cli/"),
+        ("socket2::", "server/"),
+        ("arc_swap::", "snapshot.rs"),
+    ] {
+        let mut users = 0;
+        for (path, text) in sources() {
+            if code(&text).any(|line| line.contains(krate)) {
+                users += 1;
+                let path = path.to_str().unwrap();
+                // A worker keeps the cache that goes with the swap.
+                let reader = krate == "arc_swap::" && path == "proxy/mod.rs";
+                assert!(path.starts_with(home) || reader, "{krate} is used in {path}; its home is {home}");
+            }
+        }
+        assert!(users > 0, "{krate} has no user");
+    }
+}
+
+#[test]
+fn files_say_what_they_own_and_stay_small() {
+    for (path, text) in sources() {
+        assert!(text.starts_with("//!"), "{} does not say what it owns", path.display());
+        let lines = text.split("#[cfg(test)]\nmod tests {").next().unwrap().lines().count();
+        assert!(lines <= 600, "{} has {lines} lines without its tests", path.display());
+    }
+}
