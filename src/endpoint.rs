@@ -37,29 +37,17 @@ impl Endpoints {
                 let known = before.and_then(|before| before.find(spec));
                 match known {
                     Some(known) if known.spec == *spec => known.clone(),
-                    Some(known) => Arc::new(Endpoint {
-                        spec: spec.clone(),
-                        live: known.live.clone(),
-                    }),
-                    None => Arc::new(Endpoint {
-                        spec: spec.clone(),
-                        live: Arc::default(),
-                    }),
+                    Some(known) => Arc::new(Endpoint { spec: spec.clone(), live: known.live.clone() }),
+                    None => Arc::new(Endpoint { spec: spec.clone(), live: Arc::default() }),
                 }
             })
             .collect();
-        Endpoints {
-            version: VERSIONS.fetch_add(1, Relaxed),
-            list,
-        }
+        Endpoints { version: VERSIONS.fetch_add(1, Relaxed), list }
     }
 
     fn find(&self, spec: &registry::Endpoint) -> Option<&Arc<Endpoint>> {
         // A registry's lists are ordered by address, see `registry::Service`.
-        let at = self
-            .list
-            .binary_search_by(|it| it.spec.address.cmp(&spec.address))
-            .ok()?;
+        let at = self.list.binary_search_by(|it| it.spec.address.cmp(&spec.address)).ok()?;
         Some(&self.list[at]).filter(|it| it.spec.scheme == spec.scheme)
     }
 }
@@ -138,18 +126,10 @@ impl Live {
         let sample = u32::try_from(after.as_micros()).unwrap_or(u32::MAX).max(1);
         let mean = self.latency_us.load(Relaxed);
         // Two workers may overwrite each other's sample: a mean does not mind, and a lock would cost more.
-        self.latency_us.store(
-            if mean == 0 {
-                sample
-            } else {
-                mean - mean / SMOOTHING + sample / SMOOTHING
-            },
-            Relaxed,
-        );
+        self.latency_us.store(if mean == 0 { sample } else { mean - mean / SMOOTHING + sample / SMOOTHING }, Relaxed);
         let failures = self.failures.load(Relaxed);
         if failures != 0 {
-            self.failures
-                .store(failures - failures.div_ceil(SMOOTHING), Relaxed);
+            self.failures.store(failures - failures.div_ceil(SMOOTHING), Relaxed);
         }
     }
 
@@ -157,8 +137,7 @@ impl Live {
     pub fn failed(&self) {
         self.failed.fetch_add(1, Relaxed);
         let failures = self.failures.load(Relaxed);
-        self.failures
-            .store(failures + (ALL_FAILED - failures) / SMOOTHING, Relaxed);
+        self.failures.store(failures + (ALL_FAILED - failures) / SMOOTHING, Relaxed);
     }
 }
 
@@ -192,9 +171,7 @@ mod tests {
             zone: "".into(),
             labels: Vec::new(),
         };
-        registry::Service {
-            endpoints: ports.iter().map(endpoint).collect(),
-        }
+        registry::Service { endpoints: ports.iter().map(endpoint).collect() }
     }
 
     #[test]
@@ -216,10 +193,6 @@ mod tests {
         assert!(live.failures() > 950, "{}", live.failures());
         (0..200).for_each(|_| live.succeeded(Duration::from_micros(800)));
         assert_eq!(live.failures(), 0);
-        assert!(
-            (790..=800).contains(&live.latency().as_micros()),
-            "{:?}",
-            live.latency()
-        );
+        assert!((790..=800).contains(&live.latency().as_micros()), "{:?}", live.latency());
     }
 }

@@ -112,9 +112,8 @@ impl Publisher {
 
     /// Takes a new configuration over, if the plugins agree.
     fn adopt(&mut self, config: Config) -> bool {
-        let mistakes: Vec<String> = uses(&config)
-            .filter_map(|(plugin, kind, json)| self.library.check(plugin, kind, json).err())
-            .collect();
+        let mistakes: Vec<String> =
+            uses(&config).filter_map(|(plugin, kind, json)| self.library.check(plugin, kind, json).err()).collect();
         if !mistakes.is_empty() {
             tracing::error!(?mistakes, "configuration refused; the one before stays");
             return false;
@@ -138,7 +137,11 @@ impl Publisher {
                 prefix: route.path_prefix.clone(),
                 methods: route.methods.iter().map(|method| method.0.clone()).collect(),
                 // The configuration has checked them.
-                headers: route.headers.iter().filter_map(|(name, value)| Some((name.0.parse().ok()?, value.clone()))).collect(),
+                headers: route
+                    .headers
+                    .iter()
+                    .filter_map(|(name, value)| Some((name.0.parse().ok()?, value.clone())))
+                    .collect(),
                 order,
             };
             let settings = Defaults {
@@ -289,7 +292,14 @@ struct Uses {
 type Key = (Slot, Kind, Arc<str>, Arc<str>, usize);
 
 impl Uses {
-    fn bind(&mut self, plugin: &Arc<str>, kind: Kind, config: &Arc<str>, whose: &Arc<str>, place: usize) -> Arc<Binding> {
+    fn bind(
+        &mut self,
+        plugin: &Arc<str>,
+        kind: Kind,
+        config: &Arc<str>,
+        whose: &Arc<str>,
+        place: usize,
+    ) -> Arc<Binding> {
         let slot = *self.slots.entry(plugin.clone()).or_insert_with(|| {
             self.numbers.push(Numbers::default());
             self.numbers.len() - 1
@@ -304,7 +314,14 @@ impl Uses {
         binding
     }
 
-    fn route(&mut self, name: Arc<str>, matcher: Matcher, service: &Arc<str>, settings: &Defaults, on_failure: OnFailure) -> Route {
+    fn route(
+        &mut self,
+        name: Arc<str>,
+        matcher: Matcher,
+        service: &Arc<str>,
+        settings: &Defaults,
+        on_failure: OnFailure,
+    ) -> Route {
         let balancer = &settings.balancer;
         let filter = |(place, filter): (usize, &Filter)| Use {
             binding: self.bind(&filter.plugin.0, Kind::Filter, &filter.config, &name, place),
@@ -330,7 +347,12 @@ impl Uses {
     /// The uses of a plugin: kind and configuration, each once.
     fn of(&self, plugin: &str) -> Vec<(Kind, Arc<str>)> {
         let Some(slot) = self.slots.get(plugin) else { return Vec::new() };
-        let mut uses: Vec<_> = self.bindings.iter().filter(|((of, ..), binding)| of == slot && binding.strong_count() > 0).map(|((_, kind, config, ..), _)| (*kind, config.clone())).collect();
+        let mut uses: Vec<_> = self
+            .bindings
+            .iter()
+            .filter(|((of, ..), binding)| of == slot && binding.strong_count() > 0)
+            .map(|((_, kind, config, ..), _)| (*kind, config.clone()))
+            .collect();
         uses.sort_by(|a, b| (a.0 as u8, &a.1).cmp(&(b.0 as u8, &b.1)));
         uses.dedup();
         uses

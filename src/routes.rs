@@ -253,7 +253,8 @@ fn rest(uri: &http::Uri, cut: usize) -> PathAndQuery {
     let all = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     // The prefix `/` is one byte of every path and stays.
     let rest = if cut <= 1 { all } else { all.get(cut..).unwrap_or_default() };
-    let made = if rest.starts_with('/') { PathAndQuery::try_from(rest) } else { PathAndQuery::try_from(format!("/{rest}")) };
+    let made =
+        if rest.starts_with('/') { PathAndQuery::try_from(rest) } else { PathAndQuery::try_from(format!("/{rest}")) };
     // A suffix of a valid path is one; `/` is the honest answer should that ever not hold.
     made.unwrap_or_else(|_| PathAndQuery::from_static("/"))
 }
@@ -315,7 +316,13 @@ mod tests {
     use super::*;
     use crate::plugin::{Kind, Numbers};
 
-    fn route(order: usize, host: Option<&str>, prefix: &str, methods: &[Method], headers: &[(&str, &str)]) -> Arc<Route> {
+    fn route(
+        order: usize,
+        host: Option<&str>,
+        prefix: &str,
+        methods: &[Method],
+        headers: &[(&str, &str)],
+    ) -> Arc<Route> {
         let binding = Binding::new(0, "p".into(), Kind::Balancer, "{}".into(), Numbers::default().take());
         Arc::new(Route {
             name: format!("{order}").into(),
@@ -416,7 +423,11 @@ mod tests {
             ("/services", &[], "<services> /"),
             ("/services", &[("service_name", "s 1"), ("api_name", "/user?id=1")], "<s 1> /user?id=1"),
             ("/services", &[("service_name", "s1")], "<s1> /"),
-            ("/services", &[("service_name", "s1"), ("api_name", "user")], "the header api_name is not a path that starts with a slash"),
+            (
+                "/services",
+                &[("service_name", "s1"), ("api_name", "user")],
+                "the header api_name is not a path that starts with a slash",
+            ),
             ("/services/x", &[("service_name", "s1")], "<services> /x"),
         ] {
             assert_eq!(found(&routes, head("GET", uri, headers)), expected, "{uri} {headers:?}");
@@ -425,7 +436,8 @@ mod tests {
 
     #[test]
     fn deny_beats_allow() {
-        let auto = AutoRoutes { allow: vec!["a*".into(), "*-x-*y".into()], deny: vec!["ab".into()], ..AutoRoutes::default() };
+        let auto =
+            AutoRoutes { allow: vec!["a*".into(), "*-x-*y".into()], deny: vec!["ab".into()], ..AutoRoutes::default() };
         let routes = Routes::new(Vec::new(), None, Some(auto));
         let names = ["a", "ab", "abc", "b", "q-x-1y", "q-x-1yz", "-x-y"];
         assert_eq!(names.map(|name| routes.implies(name)), [true, false, true, false, true, false, true]);

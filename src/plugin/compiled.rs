@@ -67,31 +67,18 @@ impl Plugin {
     ///
     /// # Errors
     /// Why it cannot be a plugin, in words for its author.
-    pub fn compile(
-        engine: &Engine,
-        name: Arc<str>,
-        bytes: &[u8],
-        bundled: bool,
-        workers: usize,
-    ) -> Result<Plugin> {
+    pub fn compile(engine: &Engine, name: Arc<str>, bytes: &[u8], bundled: bool, workers: usize) -> Result<Plugin> {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let began = Instant::now();
         let (component, described) = component::read(bytes)?;
-        let component = Component::new(&engine.wasm, &component)
-            .map_err(anyhow::Error::from)
-            .context("compiling the component")?;
-        let pre = engine
-            .linker
-            .instantiate_pre(&component)
-            .map_err(anyhow::Error::from)
-            .context("linking the component")?;
+        let component =
+            Component::new(&engine.wasm, &component).map_err(anyhow::Error::from).context("compiling the component")?;
+        let pre =
+            engine.linker.instantiate_pre(&component).map_err(anyhow::Error::from).context("linking the component")?;
         let kinds = described.kinds;
         let exports = Indices {
             configurable: exports::configurable::GuestIndices::new(&pre)?,
-            balancer: kinds
-                .balancer
-                .then(|| exports::balancer::GuestIndices::new(&pre))
-                .transpose()?,
+            balancer: kinds.balancer.then(|| exports::balancer::GuestIndices::new(&pre)).transpose()?,
             request_filter: kinds
                 .request_filter
                 .then(|| exports::request_filter::GuestIndices::new(&pre))
@@ -119,53 +106,31 @@ impl Plugin {
     ///
     /// # Errors
     /// What went wrong, with the plugin's own words where it had any.
-    pub fn trial(
-        self: &Arc<Self>,
-        engine: &Engine,
-        uses: &[(Kind, Arc<str>)],
-    ) -> Result<(), String> {
+    pub fn trial(self: &Arc<Self>, engine: &Engine, uses: &[(Kind, Arc<str>)]) -> Result<(), String> {
         let mut instances = Instances::new(engine.clone(), 0);
         let numbers = Numbers::default();
-        instances
-            .start(self)
-            .map_err(|failure| failure.to_string())?;
+        instances.start(self).map_err(|failure| failure.to_string())?;
         for (kind, config) in uses {
             if !self.described.kinds.serve(*kind) {
-                return Err(format!(
-                    "it is a {}, and a route uses it as a {kind}",
-                    self.described.kinds
-                ));
+                return Err(format!("it is a {}, and a route uses it as a {kind}", self.described.kinds));
             }
-            let binding = Arc::new(Binding::new(
-                0,
-                self.name.clone(),
-                *kind,
-                config.clone(),
-                numbers.take(),
-            ));
-            instances
-                .trial(self, &binding, &sample())
-                .map_err(|failure| match config.as_ref() {
-                    "{}" => failure.to_string(),
-                    config => format!("{failure} (configured with {config})"),
-                })?;
+            let binding = Arc::new(Binding::new(0, self.name.clone(), *kind, config.clone(), numbers.take()));
+            instances.trial(self, &binding, &sample()).map_err(|failure| match config.as_ref() {
+                "{}" => failure.to_string(),
+                config => format!("{failure} (configured with {config})"),
+            })?;
         }
         Ok(())
     }
 
     /// The sum over all workers.
     pub fn total(&self, of: impl Fn(&Counters) -> &AtomicU64) -> u64 {
-        self.counters
-            .iter()
-            .map(|counters| of(counters).load(Relaxed))
-            .sum()
+        self.counters.iter().map(|counters| of(counters).load(Relaxed)).sum()
     }
 
     /// Mean nanoseconds of a call, from those whose time was taken; zero before the first.
     pub fn mean_nanoseconds(&self) -> u64 {
-        self.total(|it| &it.nanoseconds)
-            .checked_div(self.total(|it| &it.timed))
-            .unwrap_or(0)
+        self.total(|it| &it.nanoseconds).checked_div(self.total(|it| &it.timed)).unwrap_or(0)
     }
 }
 
@@ -178,12 +143,7 @@ fn sample() -> Arc<Endpoints> {
         zone: "".into(),
         labels: Vec::new(),
     };
-    Arc::new(Endpoints::following(
-        None,
-        &registry::Service {
-            endpoints: (1..=3).map(endpoint).collect(),
-        },
-    ))
+    Arc::new(Endpoints::following(None, &registry::Service { endpoints: (1..=3).map(endpoint).collect() }))
 }
 
 impl std::fmt::Debug for Plugin {

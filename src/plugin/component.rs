@@ -17,16 +17,8 @@ const PACKAGE: &str = "moongate:plugin";
 const SPOKEN: (u64, u64) = (0, 1);
 
 /// Interfaces of the package that a plugin may import.
-const OFFERED: [&str; 8] = [
-    "types",
-    "filter-types",
-    "host",
-    "shared",
-    "endpoints",
-    "request-keys",
-    "request",
-    "response",
-];
+const OFFERED: [&str; 8] =
+    ["types", "filter-types", "host", "shared", "endpoints", "request-keys", "request", "response"];
 
 /// A file that is a plugin, by its interfaces.
 #[derive(Debug)]
@@ -53,10 +45,7 @@ pub struct Described {
 /// Why it cannot be a plugin, in words for its author.
 pub fn read(bytes: &[u8]) -> Result<(Cow<'_, [u8]>, Described)> {
     ensure!(!bytes.is_empty(), "the file is empty");
-    ensure!(
-        bytes.starts_with(b"\0asm"),
-        "the file is not WebAssembly: it does not start with the bytes 00 61 73 6d"
-    );
+    ensure!(bytes.starts_with(b"\0asm"), "the file is not WebAssembly: it does not start with the bytes 00 61 73 6d");
     let component = componentize(bytes)?;
     let described = describe(bytes, &component)?;
     Ok((component, described))
@@ -67,36 +56,24 @@ fn componentize(bytes: &[u8]) -> Result<Cow<'_, [u8]>> {
     if Parser::is_component(bytes) {
         return Ok(bytes.into());
     }
-    ensure!(
-        Parser::is_core_wasm(bytes),
-        "the file is WebAssembly of an unknown version, or cut short"
-    );
+    ensure!(Parser::is_core_wasm(bytes), "the file is WebAssembly of an unknown version, or cut short");
     let typed = sections(bytes).any(|(name, _)| name.starts_with("component-type"));
     ensure!(
         typed,
         "the file is a core module without a component type: build it with the moongate:plugin WIT (wit-bindgen \
          embeds the type), or run `wasm-tools component embed`"
     );
-    let mut encoder = ComponentEncoder::default()
-        .validate(true)
-        .module(bytes)
-        .context("reading the core module")?;
-    encoder
-        .encode()
-        .map(Cow::Owned)
-        .context("making a component of the core module")
+    let mut encoder = ComponentEncoder::default().validate(true).module(bytes).context("reading the core module")?;
+    encoder.encode().map(Cow::Owned).context("making a component of the core module")
 }
 
 /// The custom sections of the file, those of nested modules and components included.
 fn sections(bytes: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
     // A truncated file ends the walk; whoever compiles it will say so.
-    Parser::new(0)
-        .parse_all(bytes)
-        .map_while(Result::ok)
-        .filter_map(|payload| match payload {
-            Payload::CustomSection(section) => Some((section.name(), section.data())),
-            _ => None,
-        })
+    Parser::new(0).parse_all(bytes).map_while(Result::ok).filter_map(|payload| match payload {
+        Payload::CustomSection(section) => Some((section.name(), section.data())),
+        _ => None,
+    })
 }
 
 fn describe(bytes: &[u8], component: &[u8]) -> Result<Described> {
@@ -108,19 +85,8 @@ fn describe(bytes: &[u8], component: &[u8]) -> Result<Described> {
     let imports: Vec<String> = resolve.worlds[world].imports.keys().map(name).collect();
     let exports: Vec<String> = resolve.worlds[world].exports.keys().map(name).collect();
 
-    let ours = |name: &str| {
-        Some(
-            name.strip_prefix(PACKAGE)?
-                .strip_prefix('/')?
-                .split_once('@')?,
-        )
-        .map(own)
-    };
-    let wit = exports
-        .iter()
-        .chain(&imports)
-        .find_map(|name| Some(ours(name)?.1))
-        .unwrap_or_default();
+    let ours = |name: &str| Some(name.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@')?).map(own);
+    let wit = exports.iter().chain(&imports).find_map(|name| Some(ours(name)?.1)).unwrap_or_default();
     if !wit.is_empty() {
         let numbers: Vec<u64> = wit.split('.').map_while(|part| part.parse().ok()).collect();
         ensure!(
@@ -131,29 +97,18 @@ fn describe(bytes: &[u8], component: &[u8]) -> Result<Described> {
         );
     }
 
-    let foreign: Vec<&String> = imports
-        .iter()
-        .filter(|name| !ours(name).is_some_and(|(it, _)| OFFERED.contains(&it.as_str())))
-        .collect();
+    let foreign: Vec<&String> =
+        imports.iter().filter(|name| !ours(name).is_some_and(|(it, _)| OFFERED.contains(&it.as_str()))).collect();
     if !foreign.is_empty() {
         let mut list = String::new();
-        foreign
-            .iter()
-            .for_each(|name| write!(list, "\n  {name}").unwrap_or(()));
+        foreign.iter().for_each(|name| write!(list, "\n  {name}").unwrap_or(()));
         let wasi = foreign.iter().any(|name| name.starts_with("wasi:"));
-        let hint = if wasi {
-            "\nbuild it without WASI (for Rust: --target wasm32-unknown-unknown), or stub WASI"
-        } else {
-            ""
-        };
+        let hint =
+            if wasi { "\nbuild it without WASI (for Rust: --target wasm32-unknown-unknown), or stub WASI" } else { "" };
         bail!("the plugin imports what no plugin may have:{list}{hint}");
     }
 
-    let exported = |wanted: &str| {
-        exports
-            .iter()
-            .any(|name| ours(name).is_some_and(|(it, _)| it == wanted))
-    };
+    let exported = |wanted: &str| exports.iter().any(|name| ours(name).is_some_and(|(it, _)| it == wanted));
     let kinds = Kinds {
         balancer: exported("balancer"),
         request_filter: exported("request-filter"),
@@ -162,34 +117,17 @@ fn describe(bytes: &[u8], component: &[u8]) -> Result<Described> {
     ensure!(
         kinds != Kinds::default(),
         "the component exports none of {PACKAGE}/balancer, {PACKAGE}/request-filter, {PACKAGE}/response-filter; it exports {}",
-        if exports.is_empty() {
-            "nothing".to_owned()
-        } else {
-            exports.join(", ")
-        }
+        if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") }
     );
-    ensure!(
-        exported("configurable"),
-        "the component does not export {PACKAGE}/configurable, which every plugin must"
-    );
+    ensure!(exported("configurable"), "the component does not export {PACKAGE}/configurable, which every plugin must");
 
     let version = sections(bytes).find(|(name, _)| *name == "version");
     let version = version.and_then(|(_, text)| String::from_utf8(text.to_vec()).ok());
-    let sha256 = Sha256::digest(bytes)
-        .iter()
-        .fold(String::new(), |mut hex, byte| {
-            write!(hex, "{byte:02x}").unwrap_or(());
-            hex
-        });
-    Ok(Described {
-        kinds,
-        version,
-        wit,
-        imports,
-        exports,
-        sha256,
-        size: bytes.len(),
-    })
+    let sha256 = Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap_or(());
+        hex
+    });
+    Ok(Described { kinds, version, wit, imports, exports, sha256, size: bytes.len() })
 }
 
 fn own((interface, version): (&str, &str)) -> (String, String) {

@@ -53,9 +53,8 @@ impl Engine {
         config.max_wasm_stack(STACK);
         // A trap's text goes to the operator; frames without the plugin's debug information tell little.
         config.wasm_backtrace_max_frames(None);
-        let wasm = wasmtime::Engine::new(&config)
-            .map_err(anyhow::Error::from)
-            .context("starting the WebAssembly engine")?;
+        let wasm =
+            wasmtime::Engine::new(&config).map_err(anyhow::Error::from).context("starting the WebAssembly engine")?;
 
         let mut linker = Linker::new(&wasm);
         let linked = [
@@ -90,12 +89,7 @@ impl Engine {
 
         // One more, because the tick that runs now may end at once.
         let deadline = limits.call.div_duration_f64(tick).ceil() as u64 + 1;
-        Ok(Engine {
-            wasm,
-            linker: Arc::new(linker),
-            limits,
-            deadline,
-        })
+        Ok(Engine { wasm, linker: Arc::new(linker), limits, deadline })
     }
 
     /// Ticks until a call is stopped.

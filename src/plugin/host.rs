@@ -47,9 +47,7 @@ impl Shared {
             return Ok(slot.clone());
         }
         if slots.len() == SLOTS {
-            return Err(wasmtime::Error::msg(format!(
-                "a binding may open {SLOTS} slots"
-            )));
+            return Err(wasmtime::Error::msg(format!("a binding may open {SLOTS} slots")));
         }
         Ok(slots.entry(name.into()).or_default().clone())
     }
@@ -139,8 +137,7 @@ impl Host {
 
     /// Takes back the slots of a binding that is configured again.
     pub(crate) fn forget(&mut self, binding: u32) {
-        self.free
-            .extend(self.opened.remove(&binding).unwrap_or_default());
+        self.free.extend(self.opened.remove(&binding).unwrap_or_default());
     }
 
     fn slot(&self, slot: u32) -> Option<&AtomicU64> {
@@ -148,11 +145,7 @@ impl Host {
     }
 
     fn endpoint(&self, index: u32) -> Option<&crate::endpoint::Live> {
-        let InHand::Picking(Picking {
-            endpoints: Some(endpoints),
-            ..
-        }) = &self.in_hand
-        else {
+        let InHand::Picking(Picking { endpoints: Some(endpoints), .. }) = &self.in_hand else {
             return None;
         };
         Some(&endpoints.get(index as usize)?.live)
@@ -168,37 +161,20 @@ impl Host {
     }
 
     fn request_mut(&mut self) -> Option<&mut http::request::Parts> {
-        if let InHand::Request(request) = &mut self.in_hand {
-            Some(&mut request.head)
-        } else {
-            None
-        }
+        if let InHand::Request(request) = &mut self.in_hand { Some(&mut request.head) } else { None }
     }
 
     fn response(&self) -> Option<&http::response::Parts> {
-        if let InHand::Response(response) = &self.in_hand {
-            Some(&response.head)
-        } else {
-            None
-        }
+        if let InHand::Response(response) = &self.in_hand { Some(&response.head) } else { None }
     }
 
     fn response_mut(&mut self) -> Option<&mut http::response::Parts> {
-        if let InHand::Response(response) = &mut self.in_hand {
-            Some(&mut response.head)
-        } else {
-            None
-        }
+        if let InHand::Response(response) = &mut self.in_hand { Some(&mut response.head) } else { None }
     }
 
     /// Calls `with` with the bytes of a key's value.
     fn key<T>(&self, key: u32, with: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        let InHand::Picking(Picking {
-            head: Some(head),
-            client,
-            ..
-        }) = &self.in_hand
-        else {
+        let InHand::Picking(Picking { head: Some(head), client, .. }) = &self.in_hand else {
             return None;
         };
         let value: Option<&[u8]> = match self.keys.get(key as usize)? {
@@ -210,9 +186,7 @@ impl Host {
             }
             Source::Header(name) => head.headers.get(name).map(HeaderValue::as_bytes),
             Source::Cookie(name) => cookie(&head.headers, name.as_bytes()),
-            Source::Query(name) => {
-                query(head.uri.query().unwrap_or_default(), name).map(str::as_bytes)
-            }
+            Source::Query(name) => query(head.uri.query().unwrap_or_default(), name).map(str::as_bytes),
         };
         value.map(with)
     }
@@ -228,40 +202,25 @@ pub(crate) fn authority(head: &http::request::Parts) -> Option<&str> {
 
 /// The first cookie of that name (RFC 6265, section 4.2.1).
 fn cookie<'a>(headers: &'a HeaderMap, name: &[u8]) -> Option<&'a [u8]> {
-    let mut pairs = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+    let mut pairs =
+        headers.get_all(header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
     pairs.find_map(|pair| pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"="))
 }
 
 /// The first query parameter of that name, as it was sent.
 fn query<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 /// Headers that frame a message or manage its connection, which a plugin could only break (RFC 9110, section 7.6.1).
 fn managed(name: &HeaderName) -> bool {
     use header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
-    [
-        CONNECTION,
-        CONTENT_LENGTH,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ]
-    .contains(name)
-        || name == "keep-alive"
+    [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(name) || name == "keep-alive"
 }
 
 /// The header if a plugin may write it.
 fn writable(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
-    let name = HeaderName::from_bytes(name.as_bytes())
-        .ok()
-        .filter(|name| !managed(name))?;
+    let name = HeaderName::from_bytes(name.as_bytes()).ok().filter(|name| !managed(name))?;
     Some((name, HeaderValue::from_str(value).ok()?))
 }
 
@@ -270,9 +229,7 @@ fn get(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 fn all(headers: &HeaderMap) -> Vec<Header> {
-    let text = |(name, value): (&HeaderName, &HeaderValue)| {
-        Some((name.as_str().into(), value.to_str().ok()?.into()))
-    };
+    let text = |(name, value): (&HeaderName, &HeaderValue)| Some((name.as_str().into(), value.to_str().ok()?.into()));
     headers.iter().filter_map(text).collect()
 }
 
@@ -330,10 +287,7 @@ impl wit::host::Host for Host {
     }
 
     fn unix_ms(&mut self) -> u64 {
-        SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO)
-            .as_millis() as u64
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
     }
 
     fn random(&mut self) -> u64 {
@@ -350,16 +304,11 @@ fn start() -> Instant {
 impl wit::shared::Host for Host {
     fn open(&mut self, name: String) -> wasmtime::Result<u32> {
         let InHand::Configuring(binding) = &self.in_hand else {
-            return Err(wasmtime::Error::msg(
-                "`shared.open` was called outside `configure`",
-            ));
+            return Err(wasmtime::Error::msg("`shared.open` was called outside `configure`"));
         };
         let slot = binding.shared.open(&name)?;
         let mine = self.opened.entry(binding.number.value()).or_default();
-        if let Some(known) = mine
-            .iter()
-            .find(|known| Arc::ptr_eq(&self.slots[**known as usize], &slot))
-        {
+        if let Some(known) = mine.iter().find(|known| Arc::ptr_eq(&self.slots[**known as usize], &slot)) {
             return Ok(*known);
         }
         let number = match self.free.pop() {
@@ -387,14 +336,11 @@ impl wit::shared::Host for Host {
     }
 
     fn fetch_add(&mut self, slot: u32, delta: u64) -> u64 {
-        self.slot(slot)
-            .map_or(0, |slot| slot.fetch_add(delta, Relaxed))
+        self.slot(slot).map_or(0, |slot| slot.fetch_add(delta, Relaxed))
     }
 
     fn compare_exchange(&mut self, slot: u32, expected: u64, new: u64) -> u64 {
-        let outcome = self
-            .slot(slot)
-            .map(|slot| slot.compare_exchange(expected, new, Relaxed, Relaxed));
+        let outcome = self.slot(slot).map(|slot| slot.compare_exchange(expected, new, Relaxed, Relaxed));
         outcome.map_or(0, |outcome| outcome.unwrap_or_else(|actual| actual))
     }
 }
@@ -402,10 +348,7 @@ impl wit::shared::Host for Host {
 impl wit::endpoints::Host for Host {
     fn count(&mut self) -> u32 {
         match &self.in_hand {
-            InHand::Picking(Picking {
-                endpoints: Some(endpoints),
-                ..
-            }) => endpoints.len() as u32,
+            InHand::Picking(Picking { endpoints: Some(endpoints), .. }) => endpoints.len() as u32,
             _ => 0,
         }
     }
@@ -415,8 +358,7 @@ impl wit::endpoints::Host for Host {
     }
 
     fn latency_us(&mut self, index: u32) -> u32 {
-        self.endpoint(index)
-            .map_or(0, |live| live.latency().as_micros() as u32)
+        self.endpoint(index).map_or(0, |live| live.latency().as_micros() as u32)
     }
 
     fn failures(&mut self, index: u32) -> u32 {
@@ -429,13 +371,9 @@ impl wit::endpoints::Host for Host {
 
     fn inflight_all(&mut self) -> Vec<u32> {
         match &self.in_hand {
-            InHand::Picking(Picking {
-                endpoints: Some(endpoints),
-                ..
-            }) => endpoints
-                .iter()
-                .map(|endpoint| endpoint.live.inflight())
-                .collect(),
+            InHand::Picking(Picking { endpoints: Some(endpoints), .. }) => {
+                endpoints.iter().map(|endpoint| endpoint.live.inflight()).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -444,17 +382,13 @@ impl wit::endpoints::Host for Host {
 impl wit::request_keys::Host for Host {
     fn declare(&mut self, source: Source) -> wasmtime::Result<u32> {
         if !matches!(self.in_hand, InHand::Configuring(_)) {
-            return Err(wasmtime::Error::msg(
-                "`request-keys.declare` was called outside `configure`",
-            ));
+            return Err(wasmtime::Error::msg("`request-keys.declare` was called outside `configure`"));
         }
         if let Some(known) = self.keys.iter().position(|key| same(key, &source)) {
             return Ok(known as u32);
         }
         if self.keys.len() == KEYS {
-            return Err(wasmtime::Error::msg(format!(
-                "an instance may declare {KEYS} keys"
-            )));
+            return Err(wasmtime::Error::msg(format!("an instance may declare {KEYS} keys")));
         }
         self.keys.push(source);
         Ok(self.keys.len() as u32 - 1)
@@ -484,34 +418,24 @@ fn same(a: &Source, b: &Source) -> bool {
 
 impl wit::request::Host for Host {
     fn method(&mut self) -> String {
-        self.request().map_or(String::new(), |request| {
-            request.head.method.as_str().to_owned()
-        })
+        self.request().map_or(String::new(), |request| request.head.method.as_str().to_owned())
     }
 
     fn path(&mut self) -> String {
-        let path = self
-            .request()
-            .and_then(|request| request.head.uri.path_and_query());
+        let path = self.request().and_then(|request| request.head.uri.path_and_query());
         path.map_or(String::new(), |path| path.as_str().to_owned())
     }
 
     fn original_path(&mut self) -> String {
-        self.request().map_or(String::new(), |request| {
-            request.original.as_str().to_owned()
-        })
+        self.request().map_or(String::new(), |request| request.original.as_str().to_owned())
     }
 
     fn authority(&mut self) -> String {
-        self.request()
-            .and_then(|request| authority(&request.head))
-            .unwrap_or_default()
-            .to_owned()
+        self.request().and_then(|request| authority(&request.head)).unwrap_or_default().to_owned()
     }
 
     fn client_address(&mut self) -> String {
-        self.request()
-            .map_or(String::new(), |request| request.client.to_string())
+        self.request().map_or(String::new(), |request| request.client.to_string())
     }
 
     fn get(&mut self, name: String) -> Option<String> {
@@ -519,24 +443,15 @@ impl wit::request::Host for Host {
     }
 
     fn headers(&mut self) -> Vec<Header> {
-        self.request()
-            .map_or(Vec::new(), |request| all(&request.head.headers))
+        self.request().map_or(Vec::new(), |request| all(&request.head.headers))
     }
 
     fn set(&mut self, name: String, value: String) -> bool {
-        set(
-            self.request_mut().map(|head| &mut head.headers),
-            &name,
-            &value,
-        )
+        set(self.request_mut().map(|head| &mut head.headers), &name, &value)
     }
 
     fn append(&mut self, name: String, value: String) -> bool {
-        append(
-            self.request_mut().map(|head| &mut head.headers),
-            &name,
-            &value,
-        )
+        append(self.request_mut().map(|head| &mut head.headers), &name, &value)
     }
 
     fn remove(&mut self, name: String) -> bool {
@@ -555,10 +470,7 @@ impl wit::request::Host for Host {
     }
 
     fn set_method(&mut self, method: String) -> bool {
-        let (Some(head), Ok(method)) = (
-            self.request_mut(),
-            http::Method::from_bytes(method.as_bytes()),
-        ) else {
+        let (Some(head), Ok(method)) = (self.request_mut(), http::Method::from_bytes(method.as_bytes())) else {
             return false;
         };
         // A tunnel cannot be made of a request, and an endpoint would take what follows for one.
@@ -588,24 +500,15 @@ impl wit::response::Host for Host {
     }
 
     fn headers(&mut self) -> Vec<Header> {
-        self.response()
-            .map_or(Vec::new(), |head| all(&head.headers))
+        self.response().map_or(Vec::new(), |head| all(&head.headers))
     }
 
     fn set(&mut self, name: String, value: String) -> bool {
-        set(
-            self.response_mut().map(|head| &mut head.headers),
-            &name,
-            &value,
-        )
+        set(self.response_mut().map(|head| &mut head.headers), &name, &value)
     }
 
     fn append(&mut self, name: String, value: String) -> bool {
-        append(
-            self.response_mut().map(|head| &mut head.headers),
-            &name,
-            &value,
-        )
+        append(self.response_mut().map(|head| &mut head.headers), &name, &value)
     }
 
     fn remove(&mut self, name: String) -> bool {
@@ -615,9 +518,7 @@ impl wit::response::Host for Host {
 
 /// A status that ends a request: 200 to 599.
 pub(crate) fn final_status(status: u16) -> Option<http::StatusCode> {
-    (200..600)
-        .contains(&status)
-        .then(|| http::StatusCode::from_u16(status).ok())?
+    (200..600).contains(&status).then(|| http::StatusCode::from_u16(status).ok())?
 }
 
 /// A header of a filter's own answer, if it may write it.
@@ -638,21 +539,15 @@ mod tests {
         assert_eq!(cookie(&headers, b"user"), Some(&b"d=e"[..]));
         assert_eq!(cookie(&headers, b"use"), None);
         assert_eq!(query("idx=1&id=2&id=3&flag", "id"), Some("2"));
-        assert_eq!(
-            (query("idx=1&flag", "id"), query("flag", "flag")),
-            (None, None)
-        );
+        assert_eq!((query("idx=1&flag", "id"), query("flag", "flag")), (None, None));
     }
 
     #[test]
     fn what_frames_a_message_is_not_for_plugins() {
         assert!(writable("X-Env", "prod").is_some());
-        for (name, value) in [
-            ("content-length", "1"),
-            ("Transfer-Encoding", "chunked"),
-            ("a b", "c"),
-            ("a", "b\r\nc: d"),
-        ] {
+        for (name, value) in
+            [("content-length", "1"), ("Transfer-Encoding", "chunked"), ("a b", "c"), ("a", "b\r\nc: d")]
+        {
             assert!(writable(name, value).is_none(), "{name}: {value}");
         }
         assert_eq!((final_status(199), final_status(600)), (None, None));

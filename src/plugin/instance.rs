@@ -12,9 +12,7 @@ use wasmtime::{Store, Trap};
 use super::bindings::exports::moongate::plugin as exports;
 use super::bindings::moongate::plugin::filter_types::{Reply as WitReply, Verdict as WitVerdict};
 use super::bindings::moongate::plugin::types::Endpoint as WitEndpoint;
-use super::host::{
-    Host, InHand, Picking, RequestInHand, ResponseInHand, final_status, reply_header,
-};
+use super::host::{Host, InHand, Picking, RequestInHand, ResponseInHand, final_status, reply_header};
 use super::{Binding, Engine, Failure, Plugin};
 use crate::endpoint::Endpoints;
 
@@ -98,11 +96,7 @@ struct Bound {
 impl Instances {
     /// None yet. `worker` is the place of this worker's counters.
     pub fn new(engine: Engine, worker: usize) -> Instances {
-        Instances {
-            engine,
-            worker,
-            seats: Vec::new(),
-        }
+        Instances { engine, worker, seats: Vec::new() }
     }
 
     /// Asks a balancer for an index into `endpoints`; none if it has no opinion. `head` is only lent to it.
@@ -145,16 +139,12 @@ impl Instances {
             };
             instance.store.data_mut().in_hand = InHand::Request(request);
             let verdict = filter.call_on_request(&mut instance.store, binding.number.value());
-            if let InHand::Request(request) = std::mem::take(&mut instance.store.data_mut().in_hand)
-            {
+            if let InHand::Request(request) = std::mem::take(&mut instance.store.data_mut().in_hand) {
                 in_hand = Some(request);
             }
             check(verdict.map_err(failure)?)
         });
-        (
-            in_hand.unwrap_or_else(|| unreachable!("the host gives back what it was lent")),
-            outcome,
-        )
+        (in_hand.unwrap_or_else(|| unreachable!("the host gives back what it was lent")), outcome)
     }
 
     /// Shows a filter a response. One that is no response filter wants nothing.
@@ -178,17 +168,12 @@ impl Instances {
             };
             instance.store.data_mut().in_hand = InHand::Response(response);
             let verdict = filter.call_on_response(&mut instance.store, binding.number.value());
-            if let InHand::Response(response) =
-                std::mem::take(&mut instance.store.data_mut().in_hand)
-            {
+            if let InHand::Response(response) = std::mem::take(&mut instance.store.data_mut().in_hand) {
                 in_hand = Some(response);
             }
             check(verdict.map_err(failure)?)
         });
-        (
-            in_hand.unwrap_or_else(|| unreachable!("the host gives back what it was lent")),
-            outcome,
-        )
+        (in_hand.unwrap_or_else(|| unreachable!("the host gives back what it was lent")), outcome)
     }
 
     /// Starts an instance if there is none.
@@ -211,12 +196,7 @@ impl Instances {
             }
             instance.update(binding, endpoints)?;
             let (mut head, ()) = http::Request::new(()).into_parts();
-            let turn = Turn {
-                sequence: 0,
-                attempt: 0,
-                tried: &[],
-                client: IpAddr::from([127, 0, 0, 1]),
-            };
+            let turn = Turn { sequence: 0, attempt: 0, tried: &[], client: IpAddr::from([127, 0, 0, 1]) };
             instance.pick(binding, &mut head, turn).map(|_| ())
         })
     }
@@ -242,9 +222,7 @@ impl Instances {
         let outcome = call(instance);
         if let Some(began) = began {
             counters.timed.fetch_add(1, Relaxed);
-            counters
-                .nanoseconds
-                .fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
+            counters.nanoseconds.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
         }
 
         match &outcome {
@@ -261,18 +239,12 @@ impl Instances {
         }
         let seat = &mut self.seats[slot];
         if seat.version != plugin.id {
-            *seat = Seat {
-                version: plugin.id,
-                ..Seat::default()
-            };
+            *seat = Seat { version: plugin.id, ..Seat::default() };
         }
         if seat.instance.is_some() {
             return Ok(seat);
         }
-        if seat
-            .suspended_until
-            .is_some_and(|until| Instant::now() < until)
-        {
+        if seat.suspended_until.is_some_and(|until| Instant::now() < until) {
             return Err(Failure::Suspended);
         }
         match Instance::start(&self.engine, plugin) {
@@ -316,9 +288,7 @@ impl Seat {
         if self.failures < PATIENCE {
             return;
         }
-        let pause = PAUSE
-            .saturating_mul(1 << (self.failures - PATIENCE).min(10))
-            .min(LONGEST_PAUSE);
+        let pause = PAUSE.saturating_mul(1 << (self.failures - PATIENCE).min(10)).min(LONGEST_PAUSE);
         self.suspended_until = Some(Instant::now() + pause);
         tracing::warn!(plugin = %plugin.name, %failure, failures = self.failures, ?pause, "suspending a plugin");
     }
@@ -326,10 +296,7 @@ impl Seat {
 
 impl Instance {
     fn start(engine: &Engine, plugin: &Plugin) -> Result<Instance, Failure> {
-        let mut store = Store::new(
-            &engine.wasm,
-            Host::new(plugin.name.clone(), engine.store_limits()),
-        );
+        let mut store = Store::new(&engine.wasm, Host::new(plugin.name.clone(), engine.store_limits()));
         store.limiter(|host| &mut host.limits);
         let deadline = engine.deadline();
         // Every later call starts from here as well: the callback winds the clock up again only when told to.
@@ -340,16 +307,8 @@ impl Instance {
         let exports = &plugin.exports;
         let load = |error: wasmtime::Error| Failure::Nonsense(format!("{error:#}"));
         Ok(Instance {
-            configurable: exports
-                .configurable
-                .load(&mut store, &instance)
-                .map_err(load)?,
-            balancer: exports
-                .balancer
-                .as_ref()
-                .map(|it| it.load(&mut store, &instance))
-                .transpose()
-                .map_err(load)?,
+            configurable: exports.configurable.load(&mut store, &instance).map_err(load)?,
+            balancer: exports.balancer.as_ref().map(|it| it.load(&mut store, &instance)).transpose().map_err(load)?,
             request_filter: exports
                 .request_filter
                 .as_ref()
@@ -380,19 +339,11 @@ impl Instance {
             self.bound.resize_with(number + 1, || None);
         }
         match &self.bound[number] {
-            Some(Bound {
-                generation,
-                refused: None,
-                ..
-            }) if *generation == binding.generation => {
+            Some(Bound { generation, refused: None, .. }) if *generation == binding.generation => {
                 self.wind();
                 return Ok(());
             }
-            Some(Bound {
-                generation,
-                refused: Some(why),
-                ..
-            }) if *generation == binding.generation => {
+            Some(Bound { generation, refused: Some(why), .. }) if *generation == binding.generation => {
                 return Err(Failure::Refused(why.clone()));
             }
             _ => {}
@@ -402,37 +353,21 @@ impl Instance {
         let host = self.store.data_mut();
         host.forget(binding.number.value());
         host.in_hand = InHand::Configuring(binding.clone());
-        let outcome = self.configurable.call_configure(
-            &mut self.store,
-            binding.number.value(),
-            &binding.config,
-        );
+        let outcome = self.configurable.call_configure(&mut self.store, binding.number.value(), &binding.config);
         self.store.data_mut().in_hand = InHand::Nothing;
         let refused = outcome.map_err(failure)?.err();
-        self.bound[number] = Some(Bound {
-            generation: binding.generation,
-            endpoints: None,
-            refused: refused.clone(),
-        });
+        self.bound[number] = Some(Bound { generation: binding.generation, endpoints: None, refused: refused.clone() });
         self.wind();
         refused.map_or(Ok(()), |why| Err(Failure::Refused(why)))
     }
 
     /// Makes sure that the guest's indices are those of this list.
-    fn update(
-        &mut self,
-        binding: &Arc<Binding>,
-        endpoints: &Arc<Endpoints>,
-    ) -> Result<(), Failure> {
+    fn update(&mut self, binding: &Arc<Binding>, endpoints: &Arc<Endpoints>) -> Result<(), Failure> {
         let number = binding.number.value();
         let Some(Some(bound)) = self.bound.get_mut(number as usize) else {
             return Err(Failure::Missing);
         };
-        if bound
-            .endpoints
-            .as_ref()
-            .is_some_and(|known| known.version == endpoints.version)
-        {
+        if bound.endpoints.as_ref().is_some_and(|known| known.version == endpoints.version) {
             return Ok(());
         }
         let Some(balancer) = &self.balancer else {
@@ -440,25 +375,14 @@ impl Instance {
         };
         // Whatever happens, the guest no longer knows the list it had.
         bound.endpoints = None;
-        let list: Vec<WitEndpoint> = endpoints
-            .iter()
-            .map(|endpoint| wit_endpoint(&endpoint.spec))
-            .collect();
-        balancer
-            .call_update(&mut self.store, number, &list)
-            .map_err(failure)?
-            .map_err(Failure::Refused)?;
+        let list: Vec<WitEndpoint> = endpoints.iter().map(|endpoint| wit_endpoint(&endpoint.spec)).collect();
+        balancer.call_update(&mut self.store, number, &list).map_err(failure)?.map_err(Failure::Refused)?;
         bound.endpoints = Some(endpoints.clone());
         self.wind();
         Ok(())
     }
 
-    fn pick(
-        &mut self,
-        binding: &Binding,
-        head: &mut request::Parts,
-        turn: Turn<'_>,
-    ) -> Result<Option<u32>, Failure> {
+    fn pick(&mut self, binding: &Binding, head: &mut request::Parts, turn: Turn<'_>) -> Result<Option<u32>, Failure> {
         let number = binding.number.value();
         let Some(Some(bound)) = self.bound.get_mut(number as usize) else {
             return Err(Failure::Missing);
@@ -476,8 +400,7 @@ impl Instance {
             head: lent.then(|| std::mem::replace(head, http::Request::new(()).into_parts().0)),
             client: Some(turn.client),
         });
-        let outcome =
-            balancer.call_pick(&mut self.store, number, turn.sequence, random, turn.attempt);
+        let outcome = balancer.call_pick(&mut self.store, number, turn.sequence, random, turn.attempt);
         if let InHand::Picking(picking) = std::mem::take(&mut self.store.data_mut().in_hand) {
             bound.endpoints = picking.endpoints;
             if let Some(lent) = picking.head {
@@ -488,14 +411,9 @@ impl Instance {
         if index == NO_OPINION {
             return Ok(None);
         }
-        let count = bound
-            .endpoints
-            .as_ref()
-            .map_or(0, |endpoints| endpoints.len());
+        let count = bound.endpoints.as_ref().map_or(0, |endpoints| endpoints.len());
         if index as usize >= count {
-            return Err(Failure::Nonsense(format!(
-                "`pick` returned {index} of {count} endpoints"
-            )));
+            return Err(Failure::Nonsense(format!("`pick` returned {index} of {count} endpoints")));
         }
         Ok(Some(index))
     }
@@ -506,11 +424,7 @@ fn wit_endpoint(spec: &crate::registry::Endpoint) -> WitEndpoint {
         address: spec.address.to_string(),
         weight: spec.weight.into(),
         zone: spec.zone.as_ref().into(),
-        labels: spec
-            .labels
-            .iter()
-            .map(|(name, value)| (name.as_ref().into(), value.as_ref().into()))
-            .collect(),
+        labels: spec.labels.iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())).collect(),
     }
 }
 
@@ -524,28 +438,20 @@ fn failure(error: wasmtime::Error) -> Failure {
 
 /// A guest's answer is untrusted input.
 fn check(verdict: WitVerdict) -> Result<Verdict, Failure> {
-    let WitReply {
-        status,
-        headers,
-        body,
-    } = match verdict {
+    let WitReply { status, headers, body } = match verdict {
         WitVerdict::Next => return Ok(Verdict::Next),
         WitVerdict::Respond(reply) => reply,
     };
-    let status: StatusCode = final_status(status)
-        .ok_or_else(|| Failure::Nonsense(format!("it responded with status {status}")))?;
+    let status: StatusCode =
+        final_status(status).ok_or_else(|| Failure::Nonsense(format!("it responded with status {status}")))?;
     if body.len() > REPLY_BODY {
-        return Err(Failure::Nonsense(format!(
-            "it responded with {} bytes of body",
-            body.len()
-        )));
+        return Err(Failure::Nonsense(format!("it responded with {} bytes of body", body.len())));
     }
     let mut response = http::Response::new(body);
     *response.status_mut() = status;
     for (name, value) in headers {
-        let (name, value) = reply_header(&name, &value).ok_or_else(|| {
-            Failure::Nonsense(format!("it responded with the header {name:?}: {value:?}"))
-        })?;
+        let (name, value) = reply_header(&name, &value)
+            .ok_or_else(|| Failure::Nonsense(format!("it responded with the header {name:?}: {value:?}")))?;
         response.headers_mut().append(name, value);
     }
     Ok(Verdict::Respond(response))

@@ -135,7 +135,8 @@ impl Scanner {
 
 impl Candidate {
     fn compile(self, engine: &Engine, workers: usize) -> Change {
-        let compiled = read(&self.path).and_then(|bytes| Plugin::compile(engine, self.name.clone(), &bytes, false, workers));
+        let compiled =
+            read(&self.path).and_then(|bytes| Plugin::compile(engine, self.name.clone(), &bytes, false, workers));
         let what = match compiled {
             Ok(plugin) => What::Compiled(plugin),
             Err(error) => What::Unusable(format!("{error:#}")),
@@ -151,7 +152,12 @@ impl Candidate {
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let metadata = fs::metadata(path).with_context(|| format!("reading {}", path.display()))?;
     ensure!(metadata.is_file(), "{} is not a regular file", path.display());
-    ensure!(metadata.len() <= FILE_SIZE, "{} has {} bytes; a plugin may have {FILE_SIZE}", path.display(), metadata.len());
+    ensure!(
+        metadata.len() <= FILE_SIZE,
+        "{} has {} bytes; a plugin may have {FILE_SIZE}",
+        path.display(),
+        metadata.len()
+    );
     fs::read(path).with_context(|| format!("reading {}", path.display()))
 }
 
@@ -201,7 +207,8 @@ impl Library {
         };
         let compiled = std::thread::scope(|threads| {
             let running: Vec<_> = BUNDLED.iter().map(|it| threads.spawn(move || compile(it))).collect();
-            let joined = running.into_iter().map(|it| it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            let joined =
+                running.into_iter().map(|it| it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             joined.collect::<Result<Vec<_>>>()
         })?;
         let entry = |plugin| Entry { bundled: Some(plugin), ..Entry::default() };

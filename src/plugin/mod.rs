@@ -12,7 +12,7 @@ pub mod bundled;
 mod compiled;
 pub mod component;
 pub mod engine;
-mod host;
+pub mod host;
 pub mod instance;
 pub mod library;
 mod numbers;
@@ -98,13 +98,7 @@ pub struct Binding {
 
 impl Binding {
     /// A binding with nothing in its state.
-    pub fn new(
-        slot: Slot,
-        plugin: Arc<str>,
-        kind: Kind,
-        config: Arc<str>,
-        number: Number,
-    ) -> Binding {
+    pub fn new(slot: Slot, plugin: Arc<str>, kind: Kind, config: Arc<str>, number: Number) -> Binding {
         static GENERATIONS: AtomicU64 = AtomicU64::new(1);
         Binding {
             slot,
@@ -150,9 +144,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Failure::Missing => out.write_str("there is no such plugin"),
-            Failure::Suspended => {
-                out.write_str("it failed repeatedly and is suspended for a moment")
-            }
+            Failure::Suspended => out.write_str("it failed repeatedly and is suspended for a moment"),
             Failure::TimedOut => out.write_str("it was stopped for taking too long"),
             Failure::Trapped(why) => write!(out, "it trapped: {why}"),
             Failure::Refused(why) => write!(out, "it refused: {why}"),

@@ -28,10 +28,7 @@ impl Numbers {
             free.next += 1;
             free.next - 1
         });
-        Number {
-            value,
-            home: self.clone(),
-        }
+        Number { value, home: self.clone() }
     }
 }
 
@@ -44,12 +41,7 @@ impl Number {
 
 impl Drop for Number {
     fn drop(&mut self) {
-        self.home
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .returned
-            .insert(self.value);
+        self.home.0.lock().unwrap_or_else(PoisonError::into_inner).returned.insert(self.value);
     }
 }
 

@@ -135,22 +135,21 @@ async fn forward(
 
     let service = service.ok_or(RequestError::NoEndpoint)?;
     let endpoints = &service.endpoints;
-    let body = if body.is_end_stream() { Outgoing::Empty } else { Outgoing::Stream(body) };
-    let mut request = Request::from_parts(head, body);
+    let mut body = if body.is_end_stream() { Outgoing::Empty } else { Outgoing::Stream(body) };
     let mut tried = Vec::new();
     let response = loop {
-        let (index, endpoint) = pick::endpoint(worker, &snapshot, route, endpoints, &mut request, client, &tried)?;
-        let error = match worker.upstream.send(&endpoint, request, &route.timeout).await {
+        let (index, endpoint) = pick::endpoint(worker, &snapshot, route, endpoints, &mut head, client, &tried)?;
+        let error = match worker.upstream.send(&endpoint, head, body, &route.timeout).await {
             Ok(response) => break response,
             Err(error) => error,
         };
         tried.push(index);
         let again = tried.len() <= route.retries as usize && tried.len() < endpoints.len();
-        match error.request {
+        match error.unsent {
             Some(unsent) if again => {
                 tracing::debug!(endpoint = %endpoint.spec.address, error = %error.error, "trying another endpoint");
                 worker.metrics.retried();
-                request = *unsent;
+                (head, body) = *unsent;
             }
             _ => return Err(error.error),
         }

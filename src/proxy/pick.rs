@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::Request;
+use http::request;
 
 use super::Worker;
 use crate::config::BalancerFailure;
@@ -17,12 +17,12 @@ use crate::snapshot::Snapshot;
 ///
 /// # Errors
 /// If there is no endpoint, or the balancer failed and `on_failure` says `reject`.
-pub fn endpoint<B>(
+pub fn endpoint(
     worker: &Worker,
     snapshot: &Snapshot,
     route: &Route,
     endpoints: &Arc<Endpoints>,
-    request: &mut Request<B>,
+    head: &mut request::Parts,
     client: IpAddr,
     tried: &[u32],
 ) -> Result<(u32, Arc<Endpoint>), RequestError> {
@@ -33,7 +33,7 @@ pub fn endpoint<B>(
     let sequence = binding.count();
     let turn = Turn { sequence, attempt: tried.len() as u32, tried, client };
     let picked = match snapshot.plugins.get(binding.slot) {
-        Some(plugin) => worker.plugins.borrow_mut().pick(plugin, binding, endpoints, request, turn),
+        Some(plugin) => worker.plugins.borrow_mut().pick(plugin, binding, endpoints, head, turn),
         None => Err(Failure::Missing),
     };
     let index = match picked {

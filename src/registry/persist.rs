@@ -193,9 +193,12 @@ mod tests {
     fn an_edited_file_is_put_in_order() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("snapshot");
-        let one = |address: &str| format!(r#"{{"address":"{address}","scheme":"http","weight":1,"zone":"","labels":[]}}"#);
+        let one =
+            |address: &str| format!(r#"{{"address":"{address}","scheme":"http","weight":1,"zone":"","labels":[]}}"#);
         let endpoints = ["10.0.0.2:80", "10.0.0.1:80", "10.0.0.2:80"].map(one).join(",");
-        let text = format!(r#"{{"services":{{"a":{{"endpoints":[{endpoints}]}},"":{{"endpoints":[]}}}},"root":"/","format":1}}"#);
+        let text = format!(
+            r#"{{"services":{{"a":{{"endpoints":[{endpoints}]}},"":{{"endpoints":[]}}}},"root":"/","format":1}}"#
+        );
         fs::write(&path, text).unwrap();
         let loaded = load(&path, "/").unwrap().unwrap();
         assert_eq!(loaded.len(), 1);

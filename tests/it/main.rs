@@ -1,3 +1,5 @@
-//! The integration tests: one binary, so that there is one link.
+//! The one integration binary: real sockets, a real ZooKeeper, real `.wasm` files.
 
 mod config;
+mod registry;
+mod support;

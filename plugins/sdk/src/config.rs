@@ -1,5 +1,6 @@
 //! The options of one use of a plugin. Their errors are read by the operator who wrote them, so they name the key.
 
+use crate::json;
 use serde::de::DeserializeOwned;
 
 /// The JSON object that stands in the gateway's configuration; `{}` if none does.
@@ -21,31 +22,29 @@ impl<'a> Config<'a> {
 
     /// The options as a value. Give `T` `#[serde(deny_unknown_fields)]`, so that a misspelt key is an error.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, String> {
-        serde_json::from_str(self.json).map_err(|error| {
-            let mut message = error.to_string();
-            // A place in the JSON that the gateway made says nothing to someone who wrote TOML.
-            if let Some(end) = message.rfind(" at line ") {
-                message.truncate(end);
-            }
-            message
-        })
+        json::from_str(self.json).map_err(|error| error.0)
     }
 
     /// For a plugin without options: an error that names the first key there is.
-    // By hand, because a JSON parser would be most of a small balancer.
+    // By hand, because even a small JSON reader would be most of a small balancer.
     pub fn none(&self) -> Result<(), String> {
-        let inner = self
-            .json
-            .trim()
-            .strip_prefix('{')
-            .and_then(|rest| rest.strip_suffix('}'));
-        match inner.map(str::trim) {
-            Some("") => Ok(()),
+        let text = self.json.trim_ascii();
+        match text.strip_prefix('{').map(str::trim_ascii_start) {
+            Some("}") => Ok(()),
             Some(members) => {
-                let key = members.split('"').nth(1).unwrap_or(members);
-                Err(["unknown field `", key, "`: there are no options"].concat())
+                let key = members.strip_prefix('"').unwrap_or(members);
+                let end = key
+                    .bytes()
+                    .position(|byte| byte == b'"')
+                    .unwrap_or(key.len());
+                Err([
+                    "unknown field `",
+                    key.get(..end).unwrap_or_default(),
+                    "`: there are no options",
+                ]
+                .concat())
             }
-            None => Err("the options must be an object".into()),
+            None => Err("the options must be a table".into()),
         }
     }
 }

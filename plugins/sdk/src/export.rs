@@ -70,6 +70,7 @@ macro_rules! balancer {
                         .unwrap_or($crate::export::NO_OPINION)
                 }
             }
+            #[cfg(target_arch = "wasm32")]
             $crate::bindings::balancer::export_balancer!(
                 __MoongatePlugin with_types_in $crate::bindings::balancer
             );
@@ -119,6 +120,7 @@ macro_rules! __on_request {
                     })
                 }
             }
+            #[cfg(target_arch = "wasm32")]
             $crate::bindings::request_filter::export_request_filter!(
                 __MoongatePlugin with_types_in $crate::bindings::request_filter
             );
@@ -141,6 +143,7 @@ macro_rules! __on_response {
                     })
                 }
             }
+            #[cfg(target_arch = "wasm32")]
             $crate::bindings::response_filter::export_response_filter!(
                 __MoongatePlugin with_types_in $crate::bindings::response_filter
             );
@@ -154,8 +157,11 @@ macro_rules! __on_response {
 #[macro_export]
 macro_rules! __plugin {
     ($type:ident, $trait:ident) => {
+        // Public, so that it counts as used where nothing is exported: outside of WebAssembly, as in unit tests, whose
+        // linkers cannot have names such as these.
         #[doc(hidden)]
-        struct __MoongatePlugin;
+        #[allow(unreachable_pub, missing_debug_implementations)]
+        pub struct __MoongatePlugin;
 
         const _: () = {
             use std::cell::RefCell;
@@ -181,6 +187,7 @@ macro_rules! __plugin {
                 }
             }
 
+            #[cfg(target_arch = "wasm32")]
             $crate::bindings::configurable::export_configurable!(
                 __MoongatePlugin with_types_in $crate::bindings::configurable
             );

@@ -34,6 +34,7 @@ mod config;
 #[doc(hidden)]
 pub mod export;
 mod host;
+mod json;
 
 pub use bindings::imports::moongate::plugin::filter_types::{Reply, Verdict};
 pub use bindings::imports::moongate::plugin::types::Endpoint;

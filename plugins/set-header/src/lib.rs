@@ -73,7 +73,7 @@ impl TryFrom<Options> for SetHeader {
         }
         if !name.bytes().all(is_token) {
             return Err(format!(
-                "`name` is {name:?}, which is no header's name: letters, digits and - _ . only"
+                "`name` is `{name}`, which is no header's name: letters, digits and - _ . only"
             ));
         }
         if RESERVED
@@ -190,7 +190,7 @@ mod tests {
                 "unknown variant `always`",
             ),
             (r#"{"name":"","value":"y"}"#, "`name` is empty"),
-            (r#"{"name":"x y","value":"y"}"#, "`name` is \"x y\""),
+            (r#"{"name":"x y","value":"y"}"#, "`name` is `x y`"),
             (
                 r#"{"name":"Content-Length","value":"1"}"#,
                 "the gateway itself answers for",

@@ -149,7 +149,8 @@ mod tests {
         for name in ["10.0.0.1:0", "0.0.0.0:80", ":::80", "224.0.0.1:80"] {
             assert_eq!(endpoint(name, b""), Err(Reason::NotConnectable), "{name}");
         }
-        for body in [r#"{"IP":"","PublicPort":81}"#, r#"{"IP":"10.0.0.9"}"#, r#"{"IP":"10.0.0.9","PublicPort":70000}"#] {
+        for body in [r#"{"IP":"","PublicPort":81}"#, r#"{"IP":"10.0.0.9"}"#, r#"{"IP":"10.0.0.9","PublicPort":70000}"#]
+        {
             assert_eq!(endpoint("x", body.as_bytes()), Err(Reason::NoAddress), "{body}");
         }
     }

@@ -49,7 +49,8 @@ pub(super) type Hinted = (Vec<(String, Found)>, Vec<(String, String, Body)>);
 pub(super) async fn hinted(client: &Client, root: &str, hints: Hints) -> Result<Hinted> {
     let services = services(client, root, hints.services.into_iter().collect()).await?;
     let children = hints.children.into_iter();
-    let all = children.flat_map(|(service, children)| children.into_iter().map(move |(child, is)| (service.clone(), child, is)));
+    let all = children
+        .flat_map(|(service, children)| children.into_iter().map(move |(child, is)| (service.clone(), child, is)));
     let (there, gone): (Vec<_>, Vec<_>) = all.partition(|(_, _, is)| *is);
     let paths: Vec<String> = there.iter().map(|(service, child, _)| format!("{root}/{service}/{child}")).collect();
     let bodies = ask(client, Ask::Data, &paths).await?.into_iter().map(body);
@@ -113,7 +114,10 @@ async fn ask(client: &Client, ask: Ask, paths: &[String]) -> Result<Vec<Answer>>
             let mut request = client.new_multi_reader();
             let mut asked = Vec::with_capacity(BATCH);
             let mut bytes = 0;
-            while next < paths.len() && asked.len() < BATCH && (asked.is_empty() || bytes + paths[next].len() < BATCH_BYTES) {
+            while next < paths.len()
+                && asked.len() < BATCH
+                && (asked.is_empty() || bytes + paths[next].len() < BATCH_BYTES)
+            {
                 let path = &paths[next];
                 let added = match ask {
                     Ask::Children => request.add_get_children(path),

@@ -1,0 +1,148 @@
+//! A worker: one thread, one runtime, its own listeners, connections to endpoints and plugin instances.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use super::drain::Drain;
+use crate::plugin::{Engine, Instances};
+use crate::proxy::{self, Worker, metrics};
+use crate::snapshot::Current;
+
+/// How long to wait after a failed accept: usually there are no file descriptors left, and that passes as
+/// connections close.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// How long a client may take for a request's head, and be idle between two requests.
+const HEADER_TIME: Duration = Duration::from_secs(60);
+
+/// How often a worker looks for what it can let go of.
+const TIDY: Duration = Duration::from_secs(1);
+
+/// What a worker needs.
+pub struct Setup {
+    /// Its place among the workers.
+    pub index: usize,
+    /// Its sockets.
+    pub listeners: Vec<TcpListener>,
+    /// Where the snapshot is.
+    pub current: Current,
+    /// What its plugins run in.
+    pub engine: Engine,
+    /// Where it counts.
+    pub metrics: std::sync::Arc<metrics::Worker>,
+    /// Becomes true when it is to end, and how long that may take.
+    pub stop: watch::Receiver<Option<Duration>>,
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// If the system has none left.
+pub fn start(setup: Setup) -> Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a worker")?;
+    let name = format!("worker-{}", setup.index);
+    let run = move || LocalSet::new().block_on(&runtime, run(setup));
+    thread::Builder::new().name(name).spawn(run).context("starting a worker's thread")
+}
+
+async fn run(setup: Setup) {
+    let Setup { index, listeners, current, engine, metrics, mut stop } = setup;
+    let worker = Rc::new(Worker::new(current, Instances::new(engine, index), metrics));
+    let drain = Rc::new(Drain::default());
+    for listener in listeners {
+        tokio::task::spawn_local(accept(listener, worker.clone(), drain.clone(), stop.clone()));
+    }
+    let mut tick = tokio::time::interval(TIDY);
+    let limit = loop {
+        tokio::select! {
+            _ = tick.tick() => worker.tidy(),
+            changed = stop.changed() => match (changed, *stop.borrow()) {
+                (Ok(()), None) => {}
+                (Ok(()), Some(limit)) => break limit,
+                // The gateway is gone without a word.
+                (Err(_), _) => break Duration::ZERO,
+            },
+        }
+    };
+    // The acceptors take what the kernel has already accepted, so that nobody is turned away.
+    tokio::task::yield_now().await;
+    drain.start();
+    if tokio::time::timeout(limit, drain.finished()).await.is_err() {
+        tracing::warn!(worker = index, connections = drain.count(), "closing connections that did not end in time");
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    worker: Rc<Worker>,
+    drain: Rc<Drain>,
+    mut stop: watch::Receiver<Option<Duration>>,
+) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "registering a listener"),
+    };
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(Option::is_some) => return,
+        };
+        match accepted {
+            Ok((stream, client)) => {
+                drop(tokio::task::spawn_local(serve(stream, client, worker.clone(), drain.clone())))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection, retrying");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection to its end.
+async fn serve(stream: TcpStream, client: SocketAddr, worker: Rc<Worker>, drain: Rc<Drain>) {
+    let mut open = drain.open();
+    worker.metrics.accepted();
+    // A proxy writes whole messages, so there is nothing to wait for.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| {
+        let worker = worker.clone();
+        async move { Ok::<_, Infallible>(proxy::handle(&worker, client.ip(), request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let mut told = false;
+    let outcome = std::future::poll_fn(|context| {
+        if open.ending(context.waker()) && !told {
+            told = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        match connection.as_mut().poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(outcome),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    worker.metrics.closed();
+    if let Err(error) = outcome {
+        tracing::debug!(%client, %error, "client connection ended");
+    }
+}
