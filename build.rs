@@ -68,6 +68,18 @@ fn build(root: &Path, target_dir: &Path) {
             cargo.env_remove(&name);
         }
     }
+    // The same bytes on every machine: panics name source files, and those of dependencies lie in a home directory.
+    let mut flags = Vec::new();
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+    if let Some(home) = home {
+        let registry = home.join("registry/src");
+        for index in fs::read_dir(registry).into_iter().flatten().flatten() {
+            flags.push(format!("--remap-path-prefix={}=", index.path().display()));
+        }
+    }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     match cargo.output() {
         Ok(output) if output.status.success() => {}
         Ok(output) => fail(&format!(
@@ -95,5 +107,6 @@ fn fail(message: &str) -> ! {
     for line in message.lines() {
         println!("cargo::error={line}");
     }
-    exit(1)
+    // Those lines fail the build. A code other than 0 would too, but bury them under a report about this script.
+    exit(0)
 }

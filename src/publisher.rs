@@ -9,11 +9,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
-use crate::config::{Config, Defaults, Filter, OnFailure};
+use crate::config::file::check_plugins;
+use crate::config::{Config, Defaults, Filter, Kind, OnFailure};
 use crate::endpoint::Endpoints;
-use crate::plugin::{Binding, Kind, Numbers, Slot, library};
+use crate::plugin::{Binding, Numbers, Slot, library};
 use crate::registry::{self, View};
 use crate::routes::{Matcher, Route, Routes, Use};
 use crate::snapshot::{Current, Plugins, Service, Snapshot};
@@ -78,9 +79,19 @@ impl Publisher {
 
     /// Follows everything until `configs` and `plugins` are closed.
     pub async fn run(mut self, mut configs: mpsc::Receiver<Config>, mut plugins: mpsc::Receiver<library::Change>) {
+        let changed = Arc::new(Notify::new());
+        for source in &self.sources {
+            let (mut view, changed) = (source.view.clone(), changed.clone());
+            tokio::spawn(async move {
+                // A source that ends has nothing new to say, and what it said stays.
+                while view.changed().await.is_ok() {
+                    changed.notify_one();
+                }
+            });
+        }
         loop {
             let event = tokio::select! {
-                () = changed(&mut self.sources) => Event::Services,
+                () = changed.notified() => Event::Services,
                 Some(config) = configs.recv() => Event::Config(Box::new(config)),
                 Some(change) = plugins.recv() => Event::Plugin(change),
                 else => return,
@@ -112,10 +123,10 @@ impl Publisher {
 
     /// Takes a new configuration over, if the plugins agree.
     fn adopt(&mut self, config: Config) -> bool {
-        let mistakes: Vec<String> =
-            uses(&config).filter_map(|(plugin, kind, json)| self.library.check(plugin, kind, json).err()).collect();
+        let known = |plugin: &str, kind, json: &str| self.library.check(plugin, kind, json);
+        let mistakes = check_plugins(&config, &known);
         if !mistakes.is_empty() {
-            tracing::error!(?mistakes, "configuration refused; the one before stays");
+            tracing::error!("configuration refused, the one before stays:\n{mistakes}");
             return false;
         }
         self.config = Arc::new(config);
@@ -248,28 +259,6 @@ impl Publisher {
     }
 }
 
-/// Completes when a registry has a view that was not looked at.
-async fn changed(sources: &mut [Source]) {
-    if sources.is_empty() {
-        return std::future::pending().await;
-    }
-    let mut waiting: Vec<_> = sources.iter_mut().map(|source| Box::pin(source.view.changed())).collect();
-    std::future::poll_fn(|context| {
-        let mut ended = 0;
-        for view in &mut waiting {
-            match view.as_mut().poll(context) {
-                std::task::Poll::Ready(Ok(())) => return std::task::Poll::Ready(()),
-                // The source is gone; what it said stays.
-                std::task::Poll::Ready(Err(_)) => ended += 1,
-                std::task::Poll::Pending => {}
-            }
-        }
-        let _ = ended;
-        std::task::Poll::Pending
-    })
-    .await
-}
-
 /// Every use of a plugin that a configuration makes: plugin, kind, JSON.
 pub fn uses(config: &Config) -> impl Iterator<Item = (&str, Kind, &str)> {
     let routes = config.routes.iter().map(toml::Spanned::get_ref);
@@ -353,7 +342,7 @@ impl Uses {
             .filter(|((of, ..), binding)| of == slot && binding.strong_count() > 0)
             .map(|((_, kind, config, ..), _)| (*kind, config.clone()))
             .collect();
-        uses.sort_by(|a, b| (a.0 as u8, &a.1).cmp(&(b.0 as u8, &b.1)));
+        uses.sort();
         uses.dedup();
         uses
     }

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use super::{Options, settings};
-use crate::config::Config;
-use crate::config::file::{Kind, check_plugins};
+use crate::config::file::check_plugins;
 use crate::config::mistakes::Mistakes;
+use crate::config::{Config, Kind};
 use crate::registry;
 
 /// Says whether there is a plugin of this name and kind, and whether it accepts this configuration.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::Document;
 use super::mistakes::{Mistake, Mistakes};
-use super::{Config, Route, Source};
+use super::{Config, Kind, Route, Source};
 
 /// Reads a configuration. Relative paths in it start at its own directory.
 pub fn load(path: &Path) -> Result<Config, Mistakes> {
@@ -33,15 +33,6 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Mistakes> {
         }
         _ => Err(mistakes(all)),
     }
-}
-
-/// What a plugin is used as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// It picks endpoints.
-    Balancer,
-    /// It rewrites requests and responses.
-    Filter,
 }
 
 /// Asks `known` about every use of a plugin: its name, what it is used as, and its configuration as JSON. What it

@@ -180,6 +180,24 @@ impl Default for Plugins {
     }
 }
 
+/// What a use asks of a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// To pick endpoints.
+    Balancer,
+    /// To look at requests, responses or both.
+    Filter,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Kind::Balancer => "balancer",
+            Kind::Filter => "filter",
+        })
+    }
+}
+
 /// What a failing plugin means to the request, by its kind.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]

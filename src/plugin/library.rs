@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::bundled::BUNDLED;
 use super::{Engine, Kind, Plugin};
+use crate::config::mistakes::nearest;
 use crate::watch::Watch;
 
 /// Bytes of a plugin file. A Python component, the largest kind there is, has 18 MB.
@@ -271,7 +272,10 @@ impl Library {
         let Some(plugin) = self.active(name) else {
             return Err(match self.entries.get(name).and_then(|entry| entry.refused.as_ref()) {
                 Some(refused) => format!("the plugin {name:?} cannot be used: {}", refused.reason),
-                None => format!("there is no plugin {name:?}"),
+                None => match nearest(name, self.names()) {
+                    Some(near) => format!("there is no plugin {name:?}; did you mean {near:?}?"),
+                    None => format!("there is no plugin {name:?}; there are {}", self.names().collect::<Vec<_>>().join(", ")),
+                },
             });
         };
         if !plugin.described.kinds.serve(kind) {

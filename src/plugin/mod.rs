@@ -17,6 +17,7 @@ pub mod instance;
 pub mod library;
 mod numbers;
 
+pub use crate::config::Kind;
 pub use compiled::{Counters, Plugin};
 pub use engine::Engine;
 pub use instance::Instances;
@@ -31,15 +32,6 @@ pub struct Kinds {
     pub request_filter: bool,
     /// It exports `response-filter`.
     pub response_filter: bool,
-}
-
-/// What a configured use asks of a plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// To pick endpoints.
-    Balancer,
-    /// To look at requests, responses or both.
-    Filter,
 }
 
 impl Kinds {
@@ -61,15 +53,6 @@ impl std::fmt::Display for Kinds {
             (false, false) => "nothing",
         };
         out.write_str(name)
-    }
-}
-
-impl std::fmt::Display for Kind {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str(match self {
-            Kind::Balancer => "balancer",
-            Kind::Filter => "filter",
-        })
     }
 }
 

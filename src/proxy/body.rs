@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 
 use super::upstream;
 

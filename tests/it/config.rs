@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use moongate::config::file::{Kind, check_plugins, load, parse};
+use moongate::config::Kind;
+use moongate::config::file::{check_plugins, load, parse};
 use moongate::config::mistakes::{Mistakes, nearest};
 
 fn cases(folder: &str) -> Vec<PathBuf> {

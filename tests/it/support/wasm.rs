@@ -11,7 +11,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 
 /// The core module of a fixture: `first` is what `tests/plugins/examples/first.rs` makes. The first call builds them
 /// all.
-pub fn fixture(name: &str) -> PathBuf {
+pub fn fixture(name: &str) -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     let directory = DIRECTORY.get_or_init(|| {
         cargo_build(
@@ -28,7 +28,7 @@ pub fn fixture(name: &str) -> PathBuf {
         "there is no fixture {name}: {} is missing",
         file.display()
     );
-    file
+    file.leak() // A few names a test run.
 }
 
 /// The core module of `examples/plugins/rust`, built in a directory that holds nothing else but the published WIT.

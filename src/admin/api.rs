@@ -1,0 +1,140 @@
+//! The admin API's JSON. Fields are only ever added.
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::plugin::library::Status;
+use crate::routes::{Route, Use};
+use crate::snapshot::{Service, Snapshot};
+
+/// Thousandths of failed requests above which an endpoint is called failing.
+const FAILING: u32 = 500;
+
+/// All services with their endpoints, by name.
+pub fn services(snapshot: &Snapshot) -> String {
+    let mut services: Vec<_> = snapshot.services.values().collect();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    let registries: Vec<Value> =
+        snapshot.registries.iter().map(|(name, state)| json!({ "name": name, "state": state })).collect();
+    let services: Vec<Value> = services.into_iter().map(|it| service(it)).collect();
+    json!({ "version": snapshot.version, "registries": registries, "services": services }).to_string()
+}
+
+fn service(service: &Service) -> Value {
+    let endpoints: Vec<Value> = service
+        .endpoints
+        .iter()
+        .map(|endpoint| {
+            let (spec, live) = (&endpoint.spec, &endpoint.live);
+            let (picks, failed) = live.totals();
+            let labels: serde_json::Map<String, Value> =
+                spec.labels.iter().map(|(name, value)| (name.to_string(), value.as_ref().into())).collect();
+            json!({
+                "address": spec.address.to_string(),
+                "scheme": spec.scheme,
+                "weight": spec.weight,
+                "zone": *spec.zone,
+                "labels": labels,
+                "source": service.registry,
+                "health": if live.failures() >= FAILING { "failing" } else { "passing" },
+                "inflight": live.inflight(),
+                "latency_us": live.latency().as_micros() as u64,
+                "failures_per_thousand": live.failures(),
+                "picks": picks,
+                "failed": failed,
+            })
+        })
+        .collect();
+    json!({
+        "name": *service.name,
+        "source": service.registry,
+        "route": service.implicit.as_ref().map(|route| &*route.name),
+        "endpoints": endpoints,
+    })
+}
+
+/// All routes: the explicit ones in the order of the file, then those of the services, by name.
+pub fn routes(snapshot: &Snapshot) -> String {
+    let mut implicit: Vec<&Route> =
+        snapshot.services.values().filter_map(|service| service.implicit.as_deref()).collect();
+    implicit.sort_by(|a, b| a.name.cmp(&b.name));
+    let explicit = snapshot.routes.list().iter().map(|it| route(it, "explicit"));
+    let routes: Vec<Value> = explicit.chain(implicit.into_iter().map(|it| route(it, "auto"))).collect();
+    json!({ "version": snapshot.version, "routes": routes }).to_string()
+}
+
+fn route(route: &Route, kind: &str) -> Value {
+    let matcher = &route.matcher;
+    let headers: serde_json::Map<String, Value> =
+        matcher.headers.iter().map(|(name, value)| (name.to_string(), value.as_str().into())).collect();
+    json!({
+        "name": *route.name,
+        "kind": kind,
+        "path_prefix": if kind == "auto" { &*route.name } else { matcher.prefix.as_str() },
+        "host": matcher.host,
+        "methods": matcher.methods.iter().map(http::Method::as_str).collect::<Vec<_>>(),
+        "headers": headers,
+        "service": *route.service,
+        "strip_prefix": route.strip_prefix,
+        "balancer": used(&route.balancer),
+        "filters": route.filters.iter().map(used).collect::<Vec<_>>(),
+        "timeout": {
+            "connect": humantime::format_duration(route.timeout.connect.0).to_string(),
+            "header": humantime::format_duration(route.timeout.header.0).to_string(),
+            "idle": humantime::format_duration(route.timeout.idle.0).to_string(),
+        },
+        "retries": route.retries,
+    })
+}
+
+fn used<F: std::fmt::Debug>(it: &Use<F>) -> Value {
+    // It was JSON when it was configured.
+    let config: Value = serde_json::from_str(&it.binding.config).unwrap_or_default();
+    json!({
+        "plugin": *it.binding.plugin,
+        "config": config,
+        "on_failure": format!("{:?}", it.on_failure).to_lowercase(),
+    })
+}
+
+/// What became of each plugin, by name.
+pub fn plugins(snapshot: &Snapshot) -> String {
+    let plugins: Vec<Value> = snapshot.plugins.status.iter().map(plugin).collect();
+    json!({ "version": snapshot.version, "plugins": plugins }).to_string()
+}
+
+fn plugin(status: &Status) -> Value {
+    let refused = status.refused.as_ref();
+    let mut value = json!({
+        "name": *status.name,
+        "state": if status.active.is_some() { "active" } else { "failed" },
+        "error": refused.map(|it| &it.reason),
+        "error_at": refused.map(|it| time(it.at)),
+    });
+    if let (Some(plugin), Some(value)) = (&status.active, value.as_object_mut()) {
+        let described = &plugin.described;
+        let more = json!({
+            "kind": described.kinds.to_string(),
+            "version": described.version,
+            "wit": described.wit,
+            "sha256": described.sha256,
+            "size": described.size,
+            "bundled": plugin.bundled,
+            "loaded_at": time(plugin.loaded),
+            "compile_ms": plugin.compile_time.as_secs_f64() * 1e3,
+            "picks": plugin.total(|it| &it.calls),
+            "traps": plugin.total(|it| &it.traps),
+            "timeouts": plugin.total(|it| &it.timeouts),
+            "nonsense": plugin.total(|it| &it.nonsense),
+            "instances": plugin.total(|it| &it.instances),
+            "mean_call_ns": plugin.mean_nanoseconds(),
+        });
+        value.extend(more.as_object().cloned().unwrap_or_default());
+    }
+    value
+}
+
+fn time(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}

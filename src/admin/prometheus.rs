@@ -1,0 +1,159 @@
+//! The counters as Prometheus text (exposition format 0.0.4).
+
+use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::State;
+use crate::error::KINDS;
+use crate::proxy::metrics::{BOUNDS, Worker};
+use crate::registry;
+use crate::snapshot::Snapshot;
+
+/// What this text is.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All metrics.
+pub fn text(state: &State, snapshot: &Snapshot) -> String {
+    let mut out = String::with_capacity(16 << 10);
+    // Writing to a string does not fail.
+    let _ = requests(&mut out, &state.workers)
+        .and_then(|()| endpoints(&mut out, snapshot))
+        .and_then(|()| plugins(&mut out, snapshot))
+        .and_then(|()| registries(&mut out, state, snapshot));
+    out
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
+    writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
+}
+
+/// A label's value, escaped.
+struct Label<'a>(&'a str);
+
+impl fmt::Display for Label<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for char in self.0.chars() {
+            match char {
+                '\\' => out.write_str("\\\\")?,
+                '"' => out.write_str("\\\"")?,
+                '\n' => out.write_str("\\n")?,
+                char => out.write_char(char)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn requests(out: &mut String, workers: &[std::sync::Arc<Worker>]) -> fmt::Result {
+    let sum = |of: &dyn Fn(&Worker) -> &AtomicU64| -> u64 { workers.iter().map(|it| of(it).load(Relaxed)).sum() };
+
+    head(out, "moongate_requests_total", "counter", "Requests answered, by class of the status.")?;
+    for class in 1..6 {
+        writeln!(out, "moongate_requests_total{{code=\"{class}xx\"}} {}", sum(&|it| &it.responses[class]))?;
+    }
+    let name = "moongate_request_duration_seconds";
+    head(out, name, "histogram", "Time from a request to the head of its response.")?;
+    let mut below = 0;
+    for (at, bound) in BOUNDS.iter().enumerate() {
+        below += sum(&|it| &it.buckets[at]);
+        writeln!(out, "{name}_bucket{{le=\"{}\"}} {below}", *bound as f64 / 1e6)?;
+    }
+    below += sum(&|it| &it.buckets[BOUNDS.len()]);
+    writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {below}")?;
+    writeln!(out, "{name}_sum {}\n{name}_count {below}", sum(&|it| &it.microseconds) as f64 / 1e6)?;
+
+    head(out, "moongate_request_errors_total", "counter", "Requests without a response of an endpoint, by reason.")?;
+    for (at, kind) in KINDS.iter().enumerate() {
+        writeln!(out, "moongate_request_errors_total{{reason=\"{kind}\"}} {}", sum(&|it| &it.errors[at]))?;
+    }
+    let mut single = |name: &str, kind: &str, help: &str, value: u64| {
+        head(out, name, kind, help)?;
+        writeln!(out, "{name} {value}")
+    };
+    single("moongate_retries_total", "counter", "Requests sent to another endpoint.", sum(&|it| &it.retries))?;
+    let fallbacks = sum(&|it| &it.fallbacks);
+    single("moongate_balancer_fallbacks_total", "counter", "Picks made in place of a failed balancer.", fallbacks)?;
+    let connects = sum(&|it| &it.connects);
+    single("moongate_upstream_connects_total", "counter", "Connections opened to endpoints.", connects)?;
+    let (accepted, closed) = (sum(&|it| &it.accepted), sum(&|it| &it.closed));
+    single("moongate_connections_accepted_total", "counter", "Client connections accepted.", accepted)?;
+    single("moongate_connections_open", "gauge", "Client connections open.", accepted.saturating_sub(closed))
+}
+
+fn endpoints(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
+    let mut services: Vec<_> = snapshot.services.values().collect();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&crate::endpoint::Live) -> f64| {
+        head(out, name, kind, help)?;
+        for service in &services {
+            for endpoint in service.endpoints.iter() {
+                let (service, address) = (Label(&service.name), endpoint.spec.address);
+                let value = value(&endpoint.live);
+                writeln!(out, "{name}{{service=\"{service}\",endpoint=\"{address}\"}} {value}")?;
+            }
+        }
+        Ok(())
+    };
+    each("moongate_endpoint_picks_total", "counter", "Requests sent to an endpoint.", &|it| it.totals().0 as f64)?;
+    let failed = "Requests that an endpoint did not answer.";
+    each("moongate_endpoint_failures_total", "counter", failed, &|it| it.totals().1 as f64)?;
+    let inflight = "Requests whose response has not ended.";
+    each("moongate_endpoint_inflight", "gauge", inflight, &|it| it.inflight().into())?;
+    let latency = "Decaying mean time to the head of a response.";
+    each("moongate_endpoint_latency_seconds", "gauge", latency, &|it| it.latency().as_secs_f64())?;
+
+    head(out, "moongate_service_endpoints", "gauge", "Endpoints of a service.")?;
+    for service in &services {
+        let count = service.endpoints.len();
+        writeln!(out, "moongate_service_endpoints{{service=\"{}\"}} {count}", Label(&service.name))?;
+    }
+    Ok(())
+}
+
+fn plugins(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
+    let active: Vec<_> = snapshot.plugins.status.iter().filter_map(|it| it.active.as_ref()).collect();
+    let mut each = |name: &str, help: &str, value: &dyn Fn(&crate::plugin::Plugin) -> f64| {
+        head(out, name, "counter", help)?;
+        for plugin in &active {
+            writeln!(out, "{name}{{plugin=\"{}\"}} {}", Label(&plugin.name), value(plugin))?;
+        }
+        Ok(())
+    };
+    each("moongate_plugin_calls_total", "Calls of the version that serves.", &|it| it.total(|it| &it.calls) as f64)?;
+    each("moongate_plugin_traps_total", "Calls that trapped.", &|it| it.total(|it| &it.traps) as f64)?;
+    each("moongate_plugin_timeouts_total", "Calls that were stopped.", &|it| it.total(|it| &it.timeouts) as f64)?;
+    let instances = "Instances made.";
+    each("moongate_plugin_instances_total", instances, &|it| it.total(|it| &it.instances) as f64)?;
+
+    head(out, "moongate_plugin_refused", "gauge", "1 if the file in the plugin directory cannot serve.")?;
+    for status in &snapshot.plugins.status {
+        let refused = u8::from(status.refused.is_some());
+        writeln!(out, "moongate_plugin_refused{{plugin=\"{}\"}} {refused}", Label(&status.name))?;
+    }
+    Ok(())
+}
+
+fn registries(out: &mut String, state: &State, snapshot: &Snapshot) -> fmt::Result {
+    head(out, "moongate_snapshot_version", "counter", "Snapshots published.")?;
+    writeln!(out, "moongate_snapshot_version {}", snapshot.version)?;
+    head(out, "moongate_registry_up", "gauge", "1 if the registry is followed now.")?;
+    for (name, state) in &snapshot.registries {
+        let up = u8::from(*state == registry::State::Live);
+        writeln!(out, "moongate_registry_up{{registry=\"{name}\"}} {up}")?;
+    }
+    let mut each = |name: &str, help: &str, value: &dyn Fn(&registry::Stats) -> &AtomicU64| {
+        head(out, name, "counter", help)?;
+        for (registry, stats) in &state.registries {
+            writeln!(out, "{name}{{registry=\"{registry}\"}} {}", value(stats).load(Relaxed))?;
+        }
+        Ok(())
+    };
+    each("moongate_registry_sessions_total", "Sessions opened.", &|it| &it.sessions)?;
+    each("moongate_registry_disconnects_total", "Connections lost.", &|it| &it.disconnects)?;
+    each("moongate_registry_full_reads_total", "Complete reads.", &|it| &it.full_reads)?;
+    let differences = "Complete reads that found what the events had not told.";
+    each("moongate_registry_differences_total", differences, &|it| &it.differences)?;
+    each("moongate_registry_bad_entries_total", "Entries that were left out.", &|it| &it.bad_entries)?;
+    each("moongate_registry_publishes_total", "Views published.", &|it| &it.publishes)?;
+    each("moongate_registry_restarts_total", "Times the registry's task was started again.", &|it| &it.restarts)
+}
