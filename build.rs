@@ -16,9 +16,7 @@ fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
     if !target_is_installed() {
-        fail(&format!(
-            "the target {TARGET} is not installed, run `rustup target add {TARGET}`"
-        ));
+        fail(&format!("the target {TARGET} is not installed, run `rustup target add {TARGET}`"));
     }
     build(&root, &out.join("plugins"));
     for name in BUNDLED {
@@ -33,46 +31,30 @@ fn main() {
 /// Asks the compiler where the target's libraries are; its own words, when they are missing, are many and unclear.
 fn target_is_installed() -> bool {
     let rustc = env::var_os("RUSTC").expect("cargo sets it");
-    let asked = Command::new(rustc)
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .output();
+    let asked = Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).output();
     asked.is_ok_and(|output| {
-        output.status.success()
-            && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
+        output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
     })
 }
 
 /// A cargo of its own, with a target directory of its own because the outer cargo holds the lock of the usual one.
 fn build(root: &Path, target_dir: &Path) {
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets it"));
-    cargo.current_dir(root).args([
-        "build",
-        "--locked",
-        "--profile",
-        "plugin",
-        "--target",
-        TARGET,
-        "--target-dir",
-    ]);
-    cargo
-        .arg(target_dir)
-        .args(BUNDLED.iter().flat_map(|name| ["-p", name]));
+    cargo.current_dir(root).args(["build", "--locked", "--profile", "plugin", "--target", TARGET, "--target-dir"]);
+    cargo.arg(target_dir).args(BUNDLED.iter().flat_map(|name| ["-p", name]));
     // What the outer build was told is not meant for the plugins: flags for another target, instrumentation for
     // coverage, clippy in place of the compiler, jobs of a jobserver that is not inherited.
     for (name, _) in env::vars_os() {
         let name_text = name.to_string_lossy();
         let profile = name_text.starts_with("CARGO_PROFILE_");
-        let target =
-            name_text.starts_with("CARGO_TARGET_") || name_text.starts_with("CARGO_BUILD_");
+        let target = name_text.starts_with("CARGO_TARGET_") || name_text.starts_with("CARGO_BUILD_");
         if profile || target || FOREIGN.contains(&&*name_text) {
             cargo.env_remove(&name);
         }
     }
     // The same bytes on every machine: panics name source files, and those of dependencies lie in a home directory.
     let mut flags = Vec::new();
-    let home = env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| env::home_dir().map(|home| home.join(".cargo")));
     if let Some(home) = home {
         let registry = home.join("registry/src");
         for index in fs::read_dir(registry).into_iter().flatten().flatten() {
@@ -82,13 +64,8 @@ fn build(root: &Path, target_dir: &Path) {
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     match cargo.output() {
         Ok(output) if output.status.success() => {}
-        Ok(output) => fail(&format!(
-            "compiling the bundled plugins:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        )),
-        Err(error) => fail(&format!(
-            "running cargo to compile the bundled plugins: {error}"
-        )),
+        Ok(output) => fail(&format!("compiling the bundled plugins:\n{}", String::from_utf8_lossy(&output.stderr))),
+        Err(error) => fail(&format!("running cargo to compile the bundled plugins: {error}")),
     }
 }
 

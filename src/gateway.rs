@@ -41,6 +41,13 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
+impl std::fmt::Display for Addresses {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let listen: Vec<String> = self.listen.iter().map(|address| format!("http://{address}")).collect();
+        write!(out, "listening on {}; admin on http://{}", listen.join(" "), self.admin)
+    }
+}
+
 /// How the configuration is read again, and where it lies.
 pub struct Reload {
     /// The file, to be followed; none: only the signal counts.

@@ -12,7 +12,7 @@ use crate::snapshot::{Service, Snapshot};
 const FAILING: u32 = 500;
 
 /// All services with their endpoints, by name.
-pub fn services(snapshot: &Snapshot) -> String {
+pub(super) fn services(snapshot: &Snapshot) -> String {
     let mut services: Vec<_> = snapshot.services.values().collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));
     let registries: Vec<Value> =
@@ -55,7 +55,7 @@ fn service(service: &Service) -> Value {
 }
 
 /// All routes: the explicit ones in the order of the file, then those of the services, by name.
-pub fn routes(snapshot: &Snapshot) -> String {
+pub(super) fn routes(snapshot: &Snapshot) -> String {
     let mut implicit: Vec<&Route> =
         snapshot.services.values().filter_map(|service| service.implicit.as_deref()).collect();
     implicit.sort_by(|a, b| a.name.cmp(&b.name));
@@ -99,7 +99,7 @@ fn used<F: std::fmt::Debug>(it: &Use<F>) -> Value {
 }
 
 /// What became of each plugin, by name.
-pub fn plugins(snapshot: &Snapshot) -> String {
+pub(super) fn plugins(snapshot: &Snapshot) -> String {
     let plugins: Vec<Value> = snapshot.plugins.status.iter().map(plugin).collect();
     json!({ "version": snapshot.version, "plugins": plugins }).to_string()
 }

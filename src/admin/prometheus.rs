@@ -10,10 +10,10 @@ use crate::registry;
 use crate::snapshot::Snapshot;
 
 /// What this text is.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All metrics.
-pub fn text(state: &State, snapshot: &Snapshot) -> String {
+pub(super) fn text(state: &State, snapshot: &Snapshot) -> String {
     let mut out = String::with_capacity(16 << 10);
     // Writing to a string does not fail.
     let _ = requests(&mut out, &state.workers)

@@ -4,37 +4,52 @@ use std::process::ExitCode;
 
 use super::{Options, settings};
 use crate::config::file::check_plugins;
-use crate::config::mistakes::Mistakes;
 use crate::config::{Config, Kind};
-use crate::registry;
+use crate::{gateway, registry};
 
 /// Says whether there is a plugin of this name and kind, and whether it accepts this configuration.
-pub type Known = dyn Fn(&str, Kind, &str) -> Result<(), String>;
+type Known = dyn Fn(&str, Kind, &str) -> Result<(), String>;
 
-/// Prints every mistake, or how many routes there are. `plugins` loads what the configuration's plugin directory has.
-pub fn run(options: &Options, plugins: impl FnOnce(&Config) -> Box<Known>) -> ExitCode {
+/// Prints every mistake, or how many routes there are.
+pub fn run(options: &Options) -> ExitCode {
     match check(options, plugins) {
         Ok(routes) => {
             println!("ok: {routes} routes");
             ExitCode::SUCCESS
         }
-        Err(files) => {
-            eprintln!("{}", files.iter().map(Mistakes::to_string).collect::<Vec<_>>().join("\n\n"));
+        Err(mistakes) => {
+            eprintln!("{}", mistakes.join("\n\n"));
             ExitCode::FAILURE
         }
     }
 }
 
+/// The plugins that the configuration can use, and what is wrong with the others.
+fn plugins(config: &Config) -> (Box<Known>, Vec<String>) {
+    let library = match gateway::plugins(config) {
+        Ok((_, library, _)) => library,
+        Err(error) => return (Box::new(|_, _, _| Ok(())), vec![format!("{error:#}")]),
+    };
+    let refused = library.status().into_iter().filter_map(|status| {
+        let path = config.plugins.dir.join(format!("{}.wasm", status.name));
+        Some(format!("{}: {}", path.display(), status.refused?.reason))
+    });
+    let refused = refused.collect();
+    (Box::new(move |name, kind, json| library.check(name, kind, json)), refused)
+}
+
 /// The number of explicit routes, or the mistakes, file by file.
-pub fn check(options: &Options, plugins: impl FnOnce(&Config) -> Box<Known>) -> Result<usize, Vec<Mistakes>> {
-    let (config, _) = settings(options).map_err(|it| vec![it])?;
-    let mut files = vec![check_plugins(&config, &*plugins(&config))];
+fn check(options: &Options, plugins: impl FnOnce(&Config) -> (Box<Known>, Vec<String>)) -> Result<usize, Vec<String>> {
+    let (config, _) = settings(options).map_err(|it| vec![it.to_string()])?;
+    let (known, mut mistakes) = plugins(&config);
+    let of_plugins = check_plugins(&config, &*known);
     // A services file that is not there yet is waited for, so it is no mistake.
-    if let Some(services) = config.registry.file.as_ref().filter(|it| it.path.exists()) {
-        files.extend(registry::file::load(&services.path).err());
-    }
-    files.retain(|it| !it.is_empty());
-    if files.is_empty() { Ok(config.routes.len()) } else { Err(files) }
+    let services = config.registry.file.as_ref().filter(|it| it.path.exists());
+    let of_services = services.and_then(|services| registry::file::load(&services.path).err());
+    mistakes.extend(
+        [Some(of_plugins), of_services].into_iter().flatten().filter(|it| !it.is_empty()).map(|it| it.to_string()),
+    );
+    if mistakes.is_empty() { Ok(config.routes.len()) } else { Err(mistakes) }
 }
 
 #[cfg(test)]
@@ -49,12 +64,17 @@ mod tests {
         let options = Options { config: Some(dir.path().join("it.toml")), ..Options::default() };
         let services = dir.path().join("services.toml");
         fs::write(options.config.as_ref().unwrap(), "[[routes]]\npath_prefix = '/a'\nservice = 'a'\n").unwrap();
-        let good = |_: &Config| -> Box<Known> { Box::new(|_, _, _| Ok(())) };
-        let bad = |_: &Config| -> Box<Known> { Box::new(|name, _, _| Err(format!("no {name}"))) };
+        let good = |_: &Config| -> (Box<Known>, Vec<String>) { (Box::new(|_, _, _| Ok(())), Vec::new()) };
+        let bad = |_: &Config| -> (Box<Known>, Vec<String>) {
+            (Box::new(|name, _, _| Err(format!("no {name}"))), vec!["x.wasm: bad".into()])
+        };
         assert_eq!(check(&options, good).unwrap(), 1);
         fs::write(services, "service = 1").unwrap();
-        let files = check(&options, bad).unwrap_err();
-        let told: Vec<_> = files.iter().flat_map(|it| &it.all).map(|it| it.message.as_str()).collect();
-        assert_eq!(told, ["no round-robin", "unknown key \"service\"; did you mean \"services\"?"]);
+        let told = check(&options, bad).unwrap_err();
+        let wanted = ["x.wasm: bad", "no round-robin", "unknown key \"service\"; did you mean \"services\"?"];
+        assert_eq!(told.len(), wanted.len(), "{told:?}");
+        for (told, wanted) in told.iter().zip(wanted) {
+            assert!(told.contains(wanted), "{told}");
+        }
     }
 }

@@ -4,9 +4,12 @@
 //! What the commands do is elsewhere, but for [`mod@check`].
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -15,6 +18,10 @@ use crate::config::values::{parse_address, parse_workers};
 use crate::config::{AutoRoutes, Config, Listen, Secret, Servers, ServicesFile, file};
 
 pub mod check;
+pub mod demo;
+pub mod healthcheck;
+pub mod inspect;
+pub mod run;
 
 /// The configuration that is read if none is named and it exists.
 const CONFIG: &str = "moongate.toml";
@@ -47,6 +54,22 @@ pub enum Command {
     /// Look at plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Ask the gateway's admin API whether it lives; for container engines, which have no other tool in the image
+    Healthcheck {
+        /// The admin API [env: MOONGATE_ADMIN]
+        #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+        admin: Option<SocketAddr>,
+    },
+    /// Run one of the demo's sample services by itself
+    #[command(hide = true)]
+    Sample {
+        /// What it calls itself
+        #[arg(long, default_value = "service_1")]
+        name: String,
+        /// Where it is served
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = parse_address)]
+        listen: SocketAddr,
+    },
 }
 
 /// What to do with a plugin.
@@ -128,7 +151,8 @@ pub fn parse(
             variables.value(&mut options.admin, "MOONGATE_ADMIN", parse_address)?;
             variables.path(&mut options.plugins, "MOONGATE_PLUGINS");
         }
-        Command::Plugin(_) => {}
+        Command::Healthcheck { admin } => variables.value(admin, "MOONGATE_ADMIN", parse_address)?,
+        Command::Plugin(_) | Command::Sample { .. } => {}
     }
     Ok(command)
 }
@@ -191,6 +215,35 @@ fn settings_in(dir: &Path, options: &Options) -> Result<(Config, Option<PathBuf>
         config.registry.file = Some(ServicesFile { path: beside }).filter(|it| it.path.exists());
     }
     Ok((config, path))
+}
+
+/// Sends the log to standard error, as `MOONGATE_LOG` says (`info` if it says nothing).
+fn telemetry() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("MOONGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+/// Runs the control side on this thread.
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = runtime.context("starting the runtime").and_then(|runtime| {
+        let outcome = runtime.block_on(work);
+        // What still runs is a plugin being compiled, which nobody waits for any more.
+        runtime.shutdown_background();
+        outcome
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("moongate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 #[cfg(test)]

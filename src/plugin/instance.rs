@@ -13,11 +13,8 @@ use super::bindings::exports::moongate::plugin as exports;
 use super::bindings::moongate::plugin::filter_types::{Reply as WitReply, Verdict as WitVerdict};
 use super::bindings::moongate::plugin::types::Endpoint as WitEndpoint;
 use super::host::{Host, InHand, Picking, RequestInHand, ResponseInHand, final_status, reply_header};
-use super::{Binding, Engine, Failure, Plugin};
+use super::{Binding, Counters, Engine, Failure, Plugin};
 use crate::endpoint::Endpoints;
-
-/// One in how many calls has its time taken: asking the clock twice would cost a third of a pick.
-pub(super) const TIMED: u64 = 64;
 
 /// Failures in a row after which a plugin is left alone: a loop costs a worker the whole time limit, every time.
 const PATIENCE: u32 = 3;
@@ -59,7 +56,8 @@ pub enum Verdict {
 /// The instances of one worker, by the plugin's slot.
 pub struct Instances {
     engine: Engine,
-    worker: usize,
+    /// None for a trial, which is not counted.
+    worker: Option<usize>,
     seats: Vec<Seat>,
 }
 
@@ -94,8 +92,8 @@ struct Bound {
 }
 
 impl Instances {
-    /// None yet. `worker` is the place of this worker's counters.
-    pub fn new(engine: Engine, worker: usize) -> Instances {
+    /// None yet. `worker` is the place of this worker's counters; without one nothing is counted.
+    pub fn new(engine: Engine, worker: Option<usize>) -> Instances {
         Instances { engine, worker, seats: Vec::new() }
     }
 
@@ -214,20 +212,16 @@ impl Instances {
             return Err(Failure::Missing);
         };
 
-        let counters = &plugin.counters[worker];
-        let calls = counters.calls.load(Relaxed);
-        // This worker is the only writer.
-        counters.calls.store(calls + 1, Relaxed);
-        let began = (calls % TIMED == 0).then(Instant::now);
+        let counters = worker.and_then(|worker| plugin.counters.get(worker));
+        let began = counters.and_then(Counters::call);
         let outcome = call(instance);
-        if let Some(began) = began {
-            counters.timed.fetch_add(1, Relaxed);
-            counters.nanoseconds.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
+        if let (Some(counters), Some(began)) = (counters, began) {
+            counters.took(began.elapsed());
         }
 
         match &outcome {
             Ok(_) => seat.failures = 0,
-            Err(failure) => seat.failed(plugin, failure, worker),
+            Err(failure) => seat.failed(plugin, failure, counters),
         }
         outcome
     }
@@ -247,14 +241,17 @@ impl Instances {
         if seat.suspended_until.is_some_and(|until| Instant::now() < until) {
             return Err(Failure::Suspended);
         }
+        let counters = self.worker.and_then(|worker| plugin.counters.get(worker));
         match Instance::start(&self.engine, plugin) {
             Ok(instance) => {
-                plugin.counters[self.worker].instances.fetch_add(1, Relaxed);
+                if let Some(counters) = counters {
+                    counters.instances.fetch_add(1, Relaxed);
+                }
                 seat.instance = Some(instance);
                 Ok(seat)
             }
             Err(failure) => {
-                seat.failed(plugin, &failure, self.worker);
+                seat.failed(plugin, &failure, counters);
                 Err(failure)
             }
         }
@@ -262,23 +259,16 @@ impl Instances {
 }
 
 impl Seat {
-    fn failed(&mut self, plugin: &Plugin, failure: &Failure, worker: usize) {
-        let counters = &plugin.counters[worker];
-        let poisoned = match failure {
-            Failure::Trapped(_) => {
-                counters.traps.fetch_add(1, Relaxed);
-                true
-            }
-            Failure::TimedOut => {
-                counters.timeouts.fetch_add(1, Relaxed);
-                true
-            }
-            Failure::Nonsense(_) => {
-                counters.nonsense.fetch_add(1, Relaxed);
-                false
-            }
-            Failure::Refused(_) | Failure::Missing | Failure::Suspended => false,
+    fn failed(&mut self, plugin: &Plugin, failure: &Failure, counters: Option<&Counters>) {
+        let (poisoned, count) = match failure {
+            Failure::Trapped(_) => (true, counters.map(|it| &it.traps)),
+            Failure::TimedOut => (true, counters.map(|it| &it.timeouts)),
+            Failure::Nonsense(_) => (false, counters.map(|it| &it.nonsense)),
+            Failure::Refused(_) | Failure::Missing | Failure::Suspended => (false, None),
         };
+        if let Some(count) = count {
+            count.fetch_add(1, Relaxed);
+        }
         if !poisoned {
             return;
         }

@@ -274,7 +274,10 @@ impl Library {
                 Some(refused) => format!("the plugin {name:?} cannot be used: {}", refused.reason),
                 None => match nearest(name, self.names()) {
                     Some(near) => format!("there is no plugin {name:?}; did you mean {near:?}?"),
-                    None => format!("there is no plugin {name:?}; there are {}", self.names().collect::<Vec<_>>().join(", ")),
+                    None => format!(
+                        "there is no plugin {name:?}; there are {}",
+                        self.names().collect::<Vec<_>>().join(", ")
+                    ),
                 },
             });
         };

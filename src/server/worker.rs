@@ -61,7 +61,7 @@ pub fn start(setup: Setup) -> Result<JoinHandle<()>> {
 
 async fn run(setup: Setup) {
     let Setup { index, listeners, current, engine, metrics, mut stop } = setup;
-    let worker = Rc::new(Worker::new(current, Instances::new(engine, index), metrics));
+    let worker = Rc::new(Worker::new(current, Instances::new(engine, Some(index)), metrics));
     let drain = Rc::new(Drain::default());
     for listener in listeners {
         tokio::task::spawn_local(accept(listener, worker.clone(), drain.clone(), stop.clone()));

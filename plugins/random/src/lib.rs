@@ -20,12 +20,7 @@ impl Balancer for Random {
     fn pick(&mut self, turn: Turn) -> Option<u32> {
         if turn.attempt > 0 {
             // Among those left, so that the load of a failed endpoint does not fall on its neighbour.
-            let left: Vec<u32> = self
-                .choices
-                .iter()
-                .copied()
-                .filter(|&index| !turn.tried(index))
-                .collect();
+            let left: Vec<u32> = self.choices.iter().copied().filter(|&index| !turn.tried(index)).collect();
             if !left.is_empty() {
                 return draw(&left, turn.random);
             }
@@ -39,9 +34,7 @@ moongate_plugin::balancer!(Random);
 /// One of `choices`; none if there are none. Multiply and shift: no endpoint is more likely than another by more
 /// than `choices.len()` in 2^32, and there is no division.
 fn draw(choices: &[u32], random: u64) -> Option<u32> {
-    choices
-        .get((((random >> 32) * choices.len() as u64) >> 32) as usize)
-        .copied()
+    choices.get((((random >> 32) * choices.len() as u64) >> 32) as usize).copied()
 }
 
 #[cfg(test)]
@@ -60,10 +53,7 @@ mod tests {
             random = (random ^ (random >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             counts[draw(&choices, random ^ (random >> 31)).unwrap() as usize] += 1;
         }
-        let chi_square: f64 = counts
-            .iter()
-            .map(|&count| (f64::from(count) - 10_000.0).powi(2) / 10_000.0)
-            .sum();
+        let chi_square: f64 = counts.iter().map(|&count| (f64::from(count) - 10_000.0).powi(2) / 10_000.0).sum();
         // Nine degrees of freedom: more than 27.9 has a chance of one in a thousand.
         assert!(chi_square < 27.9, "{chi_square} {counts:?}");
     }

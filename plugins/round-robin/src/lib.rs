@@ -31,26 +31,11 @@ mod tests {
 
     #[test]
     fn endpoints_take_turns_and_weight_0_is_left_out() {
-        let endpoint = |weight| Endpoint {
-            address: String::new(),
-            weight,
-            zone: String::new(),
-            labels: vec![],
-        };
+        let endpoint = |weight| Endpoint { address: String::new(), weight, zone: String::new(), labels: vec![] };
         let mut balancer = RoundRobin::default();
         let mut picks = |endpoints: &[u32], count| -> Vec<_> {
-            balancer
-                .update(endpoints.iter().map(|&weight| endpoint(weight)).collect())
-                .unwrap();
-            (0..count)
-                .map(|sequence| {
-                    balancer.pick(Turn {
-                        sequence,
-                        random: 0,
-                        attempt: 0,
-                    })
-                })
-                .collect()
+            balancer.update(endpoints.iter().map(|&weight| endpoint(weight)).collect()).unwrap();
+            (0..count).map(|sequence| balancer.pick(Turn { sequence, random: 0, attempt: 0 })).collect()
         };
         assert_eq!(picks(&[1, 0, 5], 4), [Some(0), Some(2), Some(0), Some(2)]);
         assert_eq!(picks(&[0, 0], 3), [Some(0), Some(1), Some(0)]);

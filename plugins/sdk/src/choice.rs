@@ -30,15 +30,8 @@ impl Turn {
 /// The indices of the endpoints that may be picked: all but those of weight 0, unless every weight is 0.
 pub fn eligible(endpoints: &[Endpoint]) -> Vec<u32> {
     let all = || (0..).zip(endpoints);
-    let weighted: Vec<u32> = all()
-        .filter(|(_, endpoint)| endpoint.weight > 0)
-        .map(|(index, _)| index)
-        .collect();
-    if weighted.is_empty() {
-        all().map(|(index, _)| index).collect()
-    } else {
-        weighted
-    }
+    let weighted: Vec<u32> = all().filter(|(_, endpoint)| endpoint.weight > 0).map(|(index, _)| index).collect();
+    if weighted.is_empty() { all().map(|(index, _)| index).collect() } else { weighted }
 }
 
 fn untried_from(choices: &[u32], start: usize, tried: impl Fn(u32) -> bool) -> Option<u32> {
@@ -65,12 +58,7 @@ mod tests {
     use super::*;
 
     fn endpoints(weights: &[u32]) -> Vec<Endpoint> {
-        let endpoint = |&weight| Endpoint {
-            address: String::new(),
-            weight,
-            zone: String::new(),
-            labels: vec![],
-        };
+        let endpoint = |&weight| Endpoint { address: String::new(), weight, zone: String::new(), labels: vec![] };
         weights.iter().map(endpoint).collect()
     }
 
@@ -85,15 +73,8 @@ mod tests {
     fn a_retry_goes_on_to_the_next_endpoint_not_tried() {
         assert_eq!(untried_from(&[4, 5, 6], 1, |_| false), Some(5));
         assert_eq!(untried_from(&[4, 5, 6], 2, |index| index == 6), Some(4));
-        assert_eq!(
-            untried_from(&[4, 4, 5, 4, 6], 0, |index| index != 6),
-            Some(6)
-        );
-        assert_eq!(
-            untried_from(&[4, 5, 6], 1, |_| true),
-            Some(5),
-            "all failed: as if it were the first attempt"
-        );
+        assert_eq!(untried_from(&[4, 4, 5, 4, 6], 0, |index| index != 6), Some(6));
+        assert_eq!(untried_from(&[4, 5, 6], 1, |_| true), Some(5), "all failed: as if it were the first attempt");
         assert_eq!(untried_from(&[], 0, |_| false), None);
     }
 }

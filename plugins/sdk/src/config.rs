@@ -33,16 +33,8 @@ impl<'a> Config<'a> {
             Some("}") => Ok(()),
             Some(members) => {
                 let key = members.strip_prefix('"').unwrap_or(members);
-                let end = key
-                    .bytes()
-                    .position(|byte| byte == b'"')
-                    .unwrap_or(key.len());
-                Err([
-                    "unknown field `",
-                    key.get(..end).unwrap_or_default(),
-                    "`: there are no options",
-                ]
-                .concat())
+                let end = key.bytes().position(|byte| byte == b'"').unwrap_or(key.len());
+                Err(["unknown field `", key.get(..end).unwrap_or_default(), "`: there are no options"].concat())
             }
             None => Err("the options must be a table".into()),
         }
@@ -63,10 +55,7 @@ mod tests {
     fn options_are_parsed_and_a_misspelt_key_is_named() {
         let parse = |json| Config::new(json).parse::<Options>();
         assert_eq!(parse(r#"{"name":"a"}"#), Ok(Options { name: "a".into() }));
-        assert_eq!(
-            parse(r#"{"nam":"a"}"#).unwrap_err(),
-            "unknown field `nam`, expected `name`"
-        );
+        assert_eq!(parse(r#"{"nam":"a"}"#).unwrap_err(), "unknown field `nam`, expected `name`");
         assert_eq!(parse("{}").unwrap_err(), "missing field `name`");
     }
 
@@ -75,10 +64,7 @@ mod tests {
         let none = |json| Config::new(json).none();
         assert_eq!(none("{}"), Ok(()));
         assert_eq!(none(" { } "), Ok(()));
-        assert_eq!(
-            none(r#"{ "a b": 1, "c": 2}"#).unwrap_err(),
-            "unknown field `a b`: there are no options"
-        );
+        assert_eq!(none(r#"{ "a b": 1, "c": 2}"#).unwrap_err(), "unknown field `a b`: there are no options");
         assert!(none("[]").is_err());
     }
 }

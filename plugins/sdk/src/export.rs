@@ -42,9 +42,7 @@ impl<T> Default for Bindings<T> {
 /// Lets a panic say in the gateway's log what it was; without it the gateway sees only a trap.
 pub fn log_panics() {
     #[cfg(target_arch = "wasm32")]
-    std::panic::set_hook(Box::new(|panic| {
-        crate::log(crate::Level::Error, &panic.to_string())
-    }));
+    std::panic::set_hook(Box::new(|panic| crate::log(crate::Level::Error, &panic.to_string())));
 }
 
 /// Makes a [`Balancer`](crate::Balancer) the plugin.
@@ -56,16 +54,10 @@ macro_rules! balancer {
             use $crate::bindings::balancer::exports::moongate::plugin::balancer;
             impl balancer::Guest for __MoongatePlugin {
                 fn update(binding: u32, endpoints: Vec<$crate::Endpoint>) -> Result<(), String> {
-                    __MoongatePlugin::state(binding, |state| {
-                        $crate::Balancer::update(state, endpoints)
-                    })
+                    __MoongatePlugin::state(binding, |state| $crate::Balancer::update(state, endpoints))
                 }
                 fn pick(binding: u32, sequence: u64, random: u64, attempt: u32) -> u32 {
-                    let turn = $crate::Turn {
-                        sequence,
-                        random,
-                        attempt,
-                    };
+                    let turn = $crate::Turn { sequence, random, attempt };
                     __MoongatePlugin::state(binding, |state| $crate::Balancer::pick(state, turn))
                         .unwrap_or($crate::export::NO_OPINION)
                 }
@@ -137,8 +129,7 @@ macro_rules! __on_response {
             impl response_filter::Guest for __MoongatePlugin {
                 fn on_response(binding: u32) -> $crate::Verdict {
                     __MoongatePlugin::state(binding, |state| {
-                        let (request, response) =
-                            ($crate::Request::in_hand(), $crate::Response::in_hand());
+                        let (request, response) = ($crate::Request::in_hand(), $crate::Response::in_hand());
                         $crate::ResponseFilter::on_response(state, request, response)
                     })
                 }

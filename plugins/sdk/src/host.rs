@@ -52,11 +52,7 @@ pub mod shared {
         /// Replaces its value if that is `expected`; the error is the value that it has instead.
         pub fn compare_exchange(self, expected: u64, new: u64) -> Result<u64, u64> {
             let before = shared::compare_exchange(self.0, expected, new);
-            if before == expected {
-                Ok(before)
-            } else {
-                Err(before)
-            }
+            if before == expected { Ok(before) } else { Err(before) }
         }
     }
 }
@@ -66,9 +62,7 @@ pub mod shared {
 pub mod endpoints {
     /// All in-flight counts in one call, in index order: cheaper than [`inflight`] from three endpoints on.
     pub use crate::bindings::imports::moongate::plugin::endpoints::inflight_all;
-    pub use crate::bindings::imports::moongate::plugin::endpoints::{
-        count, failures, inflight, latency_us, tried,
-    };
+    pub use crate::bindings::imports::moongate::plugin::endpoints::{count, failures, inflight, latency_us, tried};
 }
 
 /// What a balancer may know of the request.

@@ -6,9 +6,7 @@
 
 use serde::{
     Deserialize,
-    de::{
-        self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor, value,
-    },
+    de::{self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor, value},
     forward_to_deserialize_any,
 };
 use std::fmt::{self, Display};
@@ -16,11 +14,7 @@ use std::fmt::{self, Display};
 pub(crate) fn from_str<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, Error> {
     let mut reader = Reader { rest: json };
     let value = T::deserialize(&mut reader)?;
-    if reader.peek().is_some() {
-        Err(reader.broken())
-    } else {
-        Ok(value)
-    }
+    if reader.peek().is_some() { Err(reader.broken()) } else { Ok(value) }
 }
 
 #[derive(Debug)]
@@ -99,11 +93,7 @@ impl<'de> Reader<'de> {
     }
 
     fn expect(&mut self, byte: u8) -> Result<(), Error> {
-        if self.take(byte) {
-            Ok(())
-        } else {
-            Err(self.broken())
-        }
+        if self.take(byte) { Ok(()) } else { Err(self.broken()) }
     }
 
     fn token(&mut self) -> Result<Token<'de>, Error> {
@@ -117,21 +107,13 @@ impl<'de> Reader<'de> {
             return self.text().map(Token::Text);
         }
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-        let end = self
-            .rest
-            .bytes()
-            .position(|byte| !is_word(byte))
-            .unwrap_or(self.rest.len());
+        let end = self.rest.bytes().position(|byte| !is_word(byte)).unwrap_or(self.rest.len());
         let word = self.skip(end);
         match word {
             "null" => Ok(Token::Null),
             "true" => Ok(Token::Bool(true)),
             "false" => Ok(Token::Bool(false)),
-            _ if word
-                .bytes()
-                .next()
-                .is_some_and(|byte| byte == b'-' || byte.is_ascii_digit()) =>
-            {
+            _ if word.bytes().next().is_some_and(|byte| byte == b'-' || byte.is_ascii_digit()) => {
                 Ok(Token::Number(word))
             }
             _ => Err(self.broken()),
@@ -142,11 +124,7 @@ impl<'de> Reader<'de> {
     fn text(&mut self) -> Result<String, Error> {
         let mut text = String::new();
         loop {
-            let end = self
-                .rest
-                .bytes()
-                .position(|byte| byte == b'"' || byte == b'\\')
-                .ok_or_else(|| self.broken())?;
+            let end = self.rest.bytes().position(|byte| byte == b'"' || byte == b'\\').ok_or_else(|| self.broken())?;
             text.push_str(self.skip(end));
             let quote = self.rest.starts_with('"');
             self.skip(1);
@@ -212,17 +190,11 @@ impl<'de> Reader<'de> {
                 }
             }
             Token::List => {
-                let value = visitor.visit_seq(Items {
-                    reader: self,
-                    first: true,
-                })?;
+                let value = visitor.visit_seq(Items { reader: self, first: true })?;
                 self.expect(b']').map(|()| value)
             }
             Token::Table => {
-                let value = visitor.visit_map(Items {
-                    reader: self,
-                    first: true,
-                })?;
+                let value = visitor.visit_map(Items { reader: self, first: true })?;
                 self.expect(b'}').map(|()| value)
             }
         }
@@ -262,11 +234,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
         visitor.visit_some(self)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -288,10 +256,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
         match self.token()? {
             Token::Text(variant) => visitor.visit_enum(variant.into_deserializer()),
             Token::Table => {
-                let members = Items {
-                    reader: self,
-                    first: true,
-                };
+                let members = Items { reader: self, first: true };
                 let value = visitor.visit_enum(value::MapAccessDeserializer::new(members))?;
                 self.expect(b'}').map(|()| value)
             }
@@ -323,30 +288,16 @@ impl Items<'_, '_> {
 impl<'de> SeqAccess<'de> for Items<'_, 'de> {
     type Error = Error;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Error> {
-        if self.more(b']')? {
-            seed.deserialize(&mut *self.reader).map(Some)
-        } else {
-            Ok(None)
-        }
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        if self.more(b']')? { seed.deserialize(&mut *self.reader).map(Some) } else { Ok(None) }
     }
 }
 
 impl<'de> MapAccess<'de> for Items<'_, 'de> {
     type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Error> {
-        if self.more(b'}')? {
-            seed.deserialize(&mut *self.reader).map(Some)
-        } else {
-            Ok(None)
-        }
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+        if self.more(b'}')? { seed.deserialize(&mut *self.reader).map(Some) } else { Ok(None) }
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
@@ -382,11 +333,7 @@ mod tests {
     fn every_kind_of_value_is_read() {
         let json = r#" { "text": "a\"\u00e9\ud83d\ude00\n/", "share": 2.5e-1, "whole": -3, "maybe": null,
             "list": [1, 2 ], "table": {"a": "plain", "b": {"sized": 7}, "c": "plain"} } "#;
-        let kinds = [
-            ("a", Kind::Plain),
-            ("b", Kind::Sized(7)),
-            ("c", Kind::Plain),
-        ];
+        let kinds = [("a", Kind::Plain), ("b", Kind::Sized(7)), ("c", Kind::Plain)];
         let expected = Everything {
             text: "a\"é😀\n/".into(),
             share: 0.25,
@@ -401,18 +348,7 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_an_error() {
-        for json in [
-            "",
-            "{",
-            "[1",
-            "[1,]",
-            "[1 2]",
-            "\"a",
-            "\"\\x\"",
-            "\"\\ud800\"",
-            "[1]x",
-            "tru",
-        ] {
+        for json in ["", "{", "[1", "[1,]", "[1 2]", "\"a", "\"\\x\"", "\"\\ud800\"", "[1]x", "tru"] {
             assert!(from_str::<Vec<u8>>(json).is_err(), "{json}");
             assert!(from_str::<String>(json).is_err(), "{json}");
         }

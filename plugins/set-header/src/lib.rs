@@ -45,44 +45,23 @@ struct SetHeader {
 impl TryFrom<Options> for SetHeader {
     type Error = String;
 
-    fn try_from(
-        Options {
-            name,
-            value,
-            on,
-            mode,
-        }: Options,
-    ) -> Result<Self, String> {
+    fn try_from(Options { name, value, on, mode }: Options) -> Result<Self, String> {
         /// RFC 9110, 5.6.2.
         fn is_token(byte: u8) -> bool {
             byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
         }
         /// What the gateway answers for itself, and so refuses to have rewritten.
-        const RESERVED: [&str; 7] = [
-            "connection",
-            "content-length",
-            "keep-alive",
-            "te",
-            "trailer",
-            "transfer-encoding",
-            "upgrade",
-        ];
+        const RESERVED: [&str; 7] =
+            ["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
         if name.is_empty() {
             return Err("`name` is empty: it must be a header's name, such as `x-env`".into());
         }
         if !name.bytes().all(is_token) {
-            return Err(format!(
-                "`name` is `{name}`, which is no header's name: letters, digits and - _ . only"
-            ));
+            return Err(format!("`name` is `{name}`, which is no header's name: letters, digits and - _ . only"));
         }
-        if RESERVED
-            .iter()
-            .any(|reserved| name.eq_ignore_ascii_case(reserved))
-        {
-            return Err(format!(
-                "`name` is `{name}`, a header that the gateway itself answers for"
-            ));
+        if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+            return Err(format!("`name` is `{name}`, a header that the gateway itself answers for"));
         }
         let value = match (mode, value) {
             (Mode::Remove, None) => String::new(),
@@ -92,18 +71,10 @@ impl TryFrom<Options> for SetHeader {
             (_, None) => return Err("`value` is missing: what is the header to be?".into()),
             (_, Some(value)) => value,
         };
-        if value
-            .bytes()
-            .any(|byte| byte.is_ascii_control() && byte != b'\t')
-        {
+        if value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
             return Err("`value` has a line break or another control character in it".into());
         }
-        Ok(Self {
-            name,
-            value,
-            on,
-            mode,
-        })
+        Ok(Self { name, value, on, mode })
     }
 }
 
@@ -154,54 +125,26 @@ mod tests {
     #[test]
     fn defaults_are_to_set_on_the_request() {
         let (name, value) = ("x-env".into(), "prod".into());
-        let expected = SetHeader {
-            name,
-            value,
-            on: On::Request,
-            mode: Mode::Set,
-        };
-        assert_eq!(
-            configure(r#"{"name":"x-env","value":"prod"}"#),
-            Ok(expected)
-        );
+        let expected = SetHeader { name, value, on: On::Request, mode: Mode::Set };
+        assert_eq!(configure(r#"{"name":"x-env","value":"prod"}"#), Ok(expected));
         let (name, value) = ("Server".into(), String::new());
-        let expected = SetHeader {
-            name,
-            value,
-            on: On::Both,
-            mode: Mode::Remove,
-        };
-        assert_eq!(
-            configure(r#"{"name":"Server","on":"both","mode":"remove"}"#),
-            Ok(expected)
-        );
+        let expected = SetHeader { name, value, on: On::Both, mode: Mode::Remove };
+        assert_eq!(configure(r#"{"name":"Server","on":"both","mode":"remove"}"#), Ok(expected));
     }
 
     #[test]
     fn mistakes_are_named() {
         for (json, words) in [
             ("{}", "missing field `name`"),
-            (
-                r#"{"nme":"x"}"#,
-                "unknown field `nme`, expected one of `name`, `value`, `on`, `mode`",
-            ),
-            (
-                r#"{"name":"x","value":"y","on":"always"}"#,
-                "unknown variant `always`",
-            ),
+            (r#"{"nme":"x"}"#, "unknown field `nme`, expected one of `name`, `value`, `on`, `mode`"),
+            (r#"{"name":"x","value":"y","on":"always"}"#, "unknown variant `always`"),
             (r#"{"name":"","value":"y"}"#, "`name` is empty"),
             (r#"{"name":"x y","value":"y"}"#, "`name` is `x y`"),
-            (
-                r#"{"name":"Content-Length","value":"1"}"#,
-                "the gateway itself answers for",
-            ),
+            (r#"{"name":"Content-Length","value":"1"}"#, "the gateway itself answers for"),
             (r#"{"name":"x"}"#, "`value` is missing"),
             (r#"{"name":"x","value":1}"#, "expected a string"),
             (r#"{"name":"x","value":"a\r\nb: c"}"#, "control character"),
-            (
-                r#"{"name":"x","value":"y","mode":"remove"}"#,
-                "does not go with",
-            ),
+            (r#"{"name":"x","value":"y","mode":"remove"}"#, "does not go with"),
         ] {
             let error = configure(json).unwrap_err();
             assert!(error.contains(words), "{json}: {error}");

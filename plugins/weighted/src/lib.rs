@@ -12,10 +12,7 @@ struct Weighted {
 
 impl Balancer for Weighted {
     fn configure(config: Config<'_>) -> Result<Self, String> {
-        config.none().map(|()| Self {
-            choices: Vec::new(),
-            schedule: Schedule::new(&[]),
-        })
+        config.none().map(|()| Self { choices: Vec::new(), schedule: Schedule::new(&[]) })
     }
 
     fn update(&mut self, endpoints: Vec<Endpoint>) -> Result<(), String> {
@@ -48,26 +45,13 @@ mod tests {
 
     #[test]
     fn weights_decide_and_0_is_left_out_unless_all_are_0() {
-        let endpoint = |weight| Endpoint {
-            address: String::new(),
-            weight,
-            zone: String::new(),
-            labels: vec![],
-        };
+        let endpoint = |weight| Endpoint { address: String::new(), weight, zone: String::new(), labels: vec![] };
         let mut balancer = Weighted::configure(Config::new("{}")).unwrap();
         let mut counts = |weights: &[u32], picks| {
-            balancer
-                .update(weights.iter().map(|&weight| endpoint(weight)).collect())
-                .unwrap();
+            balancer.update(weights.iter().map(|&weight| endpoint(weight)).collect()).unwrap();
             let mut counts = vec![0; weights.len()];
             for sequence in 0..picks {
-                let index = balancer
-                    .pick(Turn {
-                        sequence,
-                        random: 0,
-                        attempt: 0,
-                    })
-                    .unwrap();
+                let index = balancer.pick(Turn { sequence, random: 0, attempt: 0 }).unwrap();
                 counts[index as usize] += 1;
             }
             counts

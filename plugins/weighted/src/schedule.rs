@@ -16,23 +16,13 @@ pub(crate) enum Schedule {
     /// `sequence * stride` visits every place once a rotation, because the two have no divisor in common. With a
     /// stride near the golden ratio of `total`, any run of visits is spread evenly over the places. As exact over
     /// a rotation, only a little less smooth, and its memory is one number for an endpoint.
-    Strided {
-        ends: Vec<u64>,
-        total: u64,
-        stride: u64,
-    },
+    Strided { ends: Vec<u64>, total: u64, stride: u64 },
 }
 
 impl Schedule {
     pub(crate) fn new(weights: &[u32]) -> Self {
-        let divisor = weights
-            .iter()
-            .fold(0, |divisor, &weight| gcd(divisor, u64::from(weight)))
-            .max(1);
-        let weights: Vec<u64> = weights
-            .iter()
-            .map(|&weight| u64::from(weight) / divisor)
-            .collect();
+        let divisor = weights.iter().fold(0, |divisor, &weight| gcd(divisor, u64::from(weight))).max(1);
+        let weights: Vec<u64> = weights.iter().map(|&weight| u64::from(weight) / divisor).collect();
         let total = weights.iter().sum();
         if total <= WRITTEN {
             return Self::Smooth(smooth(&weights, total as i64));
@@ -41,19 +31,11 @@ impl Schedule {
             *end += weight;
             Some(*end)
         });
-        let mut stride = if total == weights.len() as u64 {
-            1
-        } else {
-            (total as f64 * 0.618_033_988_75) as u64
-        };
+        let mut stride = if total == weights.len() as u64 { 1 } else { (total as f64 * 0.618_033_988_75) as u64 };
         while gcd(stride, total) != 1 {
             stride += 1;
         }
-        Self::Strided {
-            ends: ends.collect(),
-            total,
-            stride,
-        }
+        Self::Strided { ends: ends.collect(), total, stride }
     }
 
     /// Whose turn it is; none if there are no weights, or only 0.
@@ -63,11 +45,7 @@ impl Schedule {
                 let place = sequence.checked_rem(order.len() as u64)?;
                 Some(order[place as usize].into())
             }
-            Self::Strided {
-                ends,
-                total,
-                stride,
-            } => {
+            Self::Strided { ends, total, stride } => {
                 // Both factors are below 2^32 as long as there are fewer than 65,536 endpoints of the highest weight.
                 let place = (sequence % total).wrapping_mul(*stride) % total;
                 Some(ends.partition_point(|&end| end <= place))
@@ -114,11 +92,7 @@ mod tests {
     #[test]
     fn shares_are_exact() {
         assert_eq!(counts(&[5, 3, 2], 1000), [500, 300, 200]);
-        assert_eq!(
-            counts(&[50, 30, 20], 10),
-            [5, 3, 2],
-            "the rotation is as short as it can be"
-        );
+        assert_eq!(counts(&[50, 30, 20], 10), [5, 3, 2], "the rotation is as short as it can be");
         assert_eq!(counts(&[1, 1, 1], 9), [3, 3, 3]);
         assert_eq!(counts(&[7], 5), [5]);
         assert_eq!(counts(&[65_535, 1, 4_000], 69_536), [65_535, 1, 4_000]);
@@ -129,9 +103,7 @@ mod tests {
     fn the_order_is_nginx_s() {
         let order = |weights: &[u32], picks| -> Vec<_> {
             let schedule = Schedule::new(weights);
-            (0..picks)
-                .map(|sequence| schedule.at(sequence).unwrap())
-                .collect()
+            (0..picks).map(|sequence| schedule.at(sequence).unwrap()).collect()
         };
         assert_eq!(order(&[5, 1, 1], 7), [0, 0, 1, 0, 2, 0, 0]);
         assert_eq!(order(&[5, 3, 2], 10), [0, 1, 2, 0, 0, 1, 0, 2, 1, 0]);
@@ -158,10 +130,7 @@ mod tests {
     fn nobody_is_far_ahead_or_behind() {
         assert!(worst_lead(&[5, 3, 2], 1000) < 1.0);
         assert!(worst_lead(&[100, 7, 7, 7, 1], 1000) < 2.0);
-        assert!(
-            worst_lead(&[40_000, 30_011, 20_000, 999], 91_010) < 5.0,
-            "a strided schedule is nearly as smooth"
-        );
+        assert!(worst_lead(&[40_000, 30_011, 20_000, 999], 91_010) < 5.0, "a strided schedule is nearly as smooth");
     }
 
     #[test]
@@ -173,10 +142,6 @@ mod tests {
     #[test]
     fn the_greatest_weights_do_not_overflow() {
         let schedule = Schedule::new(&[65_535, 65_534].repeat(30_000));
-        assert!(
-            (0..1000)
-                .chain(u64::MAX - 1000..u64::MAX)
-                .all(|sequence| schedule.at(sequence).unwrap() < 60_000)
-        );
+        assert!((0..1000).chain(u64::MAX - 1000..u64::MAX).all(|sequence| schedule.at(sequence).unwrap() < 60_000));
     }
 }

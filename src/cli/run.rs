@@ -1,0 +1,24 @@
+//! `moongate run`.
+
+use std::process::ExitCode;
+
+use super::{NO_SERVICES, Options, settings, telemetry};
+use crate::gateway::{self, Reload};
+
+/// Runs the gateway until a signal comes.
+pub fn run(options: Options) -> ExitCode {
+    telemetry();
+    let (config, file) = match settings(&options) {
+        Ok(settings) => settings,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if config.registry.file.is_none() && config.registry.zookeeper.is_none() {
+        tracing::warn!("{NO_SERVICES}");
+    }
+    let read = Box::new(move || settings(&options).map(|(config, _)| config));
+    let reload = Reload { file, read };
+    super::block_on(gateway::run(config, reload, |addresses| eprintln!("ready: {addresses}")))
+}
