@@ -9,7 +9,11 @@ use moongate::config::file::{check_plugins, load, parse};
 use moongate::config::mistakes::{Mistakes, nearest};
 
 fn cases(folder: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(folder);
+    toml_files(&format!("tests/config/{folder}"))
+}
+
+fn toml_files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut all: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|it| it.unwrap().path()).collect();
     all.retain(|it| it.extension().is_some_and(|it| it == "toml"));
     all.sort();
@@ -65,6 +69,39 @@ fn valid_files_load() {
         let mistakes = load(&case).err();
         assert!(mistakes.is_none(), "{}", mistakes.unwrap());
     }
+}
+
+#[test]
+fn the_examples_load() {
+    let mut services = 0;
+    for example in toml_files("examples/config") {
+        let mistakes = if example.ends_with("services.toml") {
+            services += 1;
+            moongate::registry::file::load(&example).err()
+        } else {
+            match load(&example) {
+                Ok(config) => Some(check_plugins(&config, &known)).filter(|it| !it.is_empty()),
+                Err(mistakes) => Some(mistakes),
+            }
+        };
+        assert!(mistakes.is_none(), "{}", mistakes.unwrap());
+    }
+    assert_eq!(services, 1);
+}
+
+#[test]
+fn what_the_example_calls_defaults_are_the_defaults() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/config/moongate.toml");
+    let told = |text: &str| {
+        let mut config = parse(text, Path::new("moongate.toml")).unwrap();
+        config.source.text = "".into();
+        // Where in the file a balancer stands is no part of what it says.
+        config.defaults.balancer.at = 0..0;
+        format!("{config:#?}")
+    };
+    // These two stand for themselves: by default there is none.
+    let tables = "[registry.file]\npath = 'services.toml'\n[auto_routes]\n";
+    assert_eq!(told(&fs::read_to_string(example).unwrap()), told(tables));
 }
 
 #[test]

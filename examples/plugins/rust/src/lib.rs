@@ -27,10 +27,7 @@ impl Balancer for LeastInflight {
     }
 
     fn pick(_binding: u32, sequence: u64, _random: u64, attempt: u32) -> u32 {
-        least(&endpoints::inflight_all(), sequence, |index| {
-            attempt > 0 && endpoints::tried(index)
-        })
-        .unwrap_or(u32::MAX) // no opinion
+        least(&endpoints::inflight_all(), sequence, |index| attempt > 0 && endpoints::tried(index)).unwrap_or(u32::MAX) // no opinion
     }
 }
 
@@ -39,9 +36,7 @@ impl Balancer for LeastInflight {
 fn least(inflight: &[u32], sequence: u64, tried: impl Fn(u32) -> bool) -> Option<u32> {
     let count = inflight.len() as u64;
     let start = sequence.checked_rem(count)?;
-    (0..count)
-        .map(|step| ((start + step) % count) as u32)
-        .min_by_key(|&index| (tried(index), inflight[index as usize]))
+    (0..count).map(|step| ((start + step) % count) as u32).min_by_key(|&index| (tried(index), inflight[index as usize]))
 }
 
 export!(LeastInflight);
@@ -53,15 +48,8 @@ mod tests {
     #[test]
     fn the_idlest_is_picked_and_equals_take_turns() {
         assert_eq!(least(&[3, 1, 2], 0, |_| false), Some(1));
-        assert_eq!(
-            [0, 1, 2, 3].map(|sequence| least(&[1, 1, 1], sequence, |_| false).unwrap()),
-            [0, 1, 2, 0]
-        );
-        assert_eq!(
-            least(&[3, 1, 2], 0, |index| index == 1),
-            Some(2),
-            "a retry goes elsewhere"
-        );
+        assert_eq!([0, 1, 2, 3].map(|sequence| least(&[1, 1, 1], sequence, |_| false).unwrap()), [0, 1, 2, 0]);
+        assert_eq!(least(&[3, 1, 2], 0, |index| index == 1), Some(2), "a retry goes elsewhere");
         assert_eq!(least(&[], 0, |_| false), None);
     }
 }
