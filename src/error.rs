@@ -34,8 +34,8 @@ pub enum RequestError {
     HeaderTimeout(Duration),
     /// The client's body ended too early or was malformed.
     ClientBody(hyper::Error),
-    /// A mistake of ours.
-    Internal(String),
+    /// The client stopped sending its body.
+    ClientTimeout(Duration),
 }
 
 impl RequestError {
@@ -44,10 +44,10 @@ impl RequestError {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Malformed(_) | Self::ClientBody(_) => StatusCode::BAD_REQUEST,
+            Self::ClientTimeout(_) => StatusCode::REQUEST_TIMEOUT,
             Self::NoEndpoint | Self::Plugin { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect(_) | Self::Upstream(_) => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout(_) | Self::HeaderTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -63,7 +63,7 @@ impl RequestError {
             Self::Upstream(_) => "the endpoint closed the connection or gave an invalid answer",
             Self::HeaderTimeout(_) => "the endpoint did not answer in time",
             Self::ClientBody(_) => "the request body is incomplete or malformed",
-            Self::Internal(_) => "internal error",
+            Self::ClientTimeout(_) => "the request body did not arrive in time",
         }
     }
 
@@ -84,7 +84,7 @@ impl RequestError {
             Self::Upstream(_) => 6,
             Self::HeaderTimeout(_) => 7,
             Self::ClientBody(_) => 8,
-            Self::Internal(_) => 9,
+            Self::ClientTimeout(_) => 9,
         }
     }
 }
@@ -100,7 +100,7 @@ pub const KINDS: [&str; 10] = [
     "upstream",
     "header-timeout",
     "client-body",
-    "internal",
+    "client-timeout",
 ];
 
 impl std::fmt::Display for RequestError {
@@ -112,7 +112,7 @@ impl std::fmt::Display for RequestError {
             Self::Upstream(error) => write!(out, "exchanging with the endpoint: {}", chain(error)),
             Self::HeaderTimeout(after) => write!(out, "waiting for the response: nothing in {after:?}"),
             Self::ClientBody(error) => write!(out, "reading the request body: {}", chain(error)),
-            Self::Internal(why) => out.write_str(why),
+            Self::ClientTimeout(after) => write!(out, "reading the request body: nothing in {after:?}"),
             Self::NoRoute | Self::Malformed(_) | Self::NoEndpoint => out.write_str(self.phrase()),
         }
     }

@@ -159,7 +159,7 @@ impl Publisher {
                 strip_prefix: route.strip_prefix.unwrap_or(config.defaults.strip_prefix),
                 balancer: route.balancer.clone().unwrap_or_else(|| config.defaults.balancer.clone()),
                 filters: route.filters.clone().unwrap_or_else(|| config.defaults.filters.clone()),
-                timeout: route.timeout.unwrap_or(config.defaults.timeout),
+                timeout: route.timeout.over(&config.defaults.timeout),
                 retries: route.retries.unwrap_or(config.defaults.retries),
             };
             Arc::new(self.uses.route(name, matcher, &route.service.0, &settings, config.plugins.on_failure))

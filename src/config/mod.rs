@@ -304,8 +304,9 @@ pub struct Route {
     pub balancer: Option<Balancer>,
     /// What looks at the request and the response, in this order and in reverse.
     pub filters: Option<Vec<Filter>>,
-    /// How long each step may take.
-    pub timeout: Option<Timeouts>,
+    /// How long each step may take; what is left out is as in [`Defaults::timeout`].
+    #[serde(default)]
+    pub timeout: RouteTimeouts,
     /// How often a request that no endpoint has acted on is sent to another. 0 to 10.
     #[serde(default, deserialize_with = "values::some_retries")]
     pub retries: Option<u32>,
@@ -351,10 +352,33 @@ pub struct Filter {
 pub struct Timeouts {
     /// To open a connection to an endpoint.
     pub connect: Time,
-    /// From the request sent to the response's head.
+    /// From the end of the request to the response's head.
     pub header: Time,
-    /// Between two pieces of a body, and before an idle connection is closed.
+    /// Between two pieces of a body, of the request as of the response.
     pub idle: Time,
+}
+
+/// Those of [`Timeouts`] that a route has of its own.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteTimeouts {
+    /// See [`Timeouts::connect`].
+    pub connect: Option<Time>,
+    /// See [`Timeouts::header`].
+    pub header: Option<Time>,
+    /// See [`Timeouts::idle`].
+    pub idle: Option<Time>,
+}
+
+impl RouteTimeouts {
+    /// What is left out, as the defaults have it.
+    pub fn over(&self, defaults: &Timeouts) -> Timeouts {
+        Timeouts {
+            connect: self.connect.unwrap_or(defaults.connect),
+            header: self.header.unwrap_or(defaults.header),
+            idle: self.idle.unwrap_or(defaults.idle),
+        }
+    }
 }
 
 impl Default for Timeouts {

@@ -9,7 +9,7 @@ use wasmtime::component::{Component, InstancePre};
 
 use super::bindings::exports::moongate::plugin as exports;
 use super::component::{self, Described};
-use super::host::Host;
+use super::host::{Host, LogBudget};
 use super::{Binding, Engine, Instances, Kind, Numbers};
 use crate::endpoint::Endpoints;
 use crate::registry;
@@ -30,6 +30,7 @@ pub struct Plugin {
     pub counters: Box<[Counters]>,
     /// Tells versions apart, also where the bytes are the same.
     pub(super) id: u64,
+    pub(super) log: Arc<LogBudget>,
     pub(super) pre: InstancePre<Host>,
     pub(super) exports: Indices,
 }
@@ -114,6 +115,7 @@ impl Plugin {
             compile_time: began.elapsed(),
             counters: (0..workers.max(1)).map(|_| Counters::default()).collect(),
             id: IDS.fetch_add(1, Relaxed),
+            log: Arc::default(),
             pre,
             exports,
         })

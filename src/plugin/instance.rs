@@ -12,7 +12,8 @@ use wasmtime::{Store, Trap};
 use super::bindings::exports::moongate::plugin as exports;
 use super::bindings::moongate::plugin::filter_types::{Reply as WitReply, Verdict as WitVerdict};
 use super::bindings::moongate::plugin::types::Endpoint as WitEndpoint;
-use super::host::{Host, InHand, Picking, RequestInHand, ResponseInHand, final_status, reply_header};
+use super::host::imports::{final_status, reply_header};
+use super::host::{Host, InHand, Picking, RequestInHand, ResponseInHand};
 use super::{Binding, Counters, Engine, Failure, Plugin};
 use crate::endpoint::Endpoints;
 
@@ -286,10 +287,10 @@ impl Seat {
 
 impl Instance {
     fn start(engine: &Engine, plugin: &Plugin) -> Result<Instance, Failure> {
-        let mut store = Store::new(&engine.wasm, Host::new(plugin.name.clone(), engine.store_limits()));
+        let mut store =
+            Store::new(&engine.wasm, Host::new(plugin.name.clone(), plugin.log.clone(), engine.store_limits()));
         store.limiter(|host| &mut host.limits);
         let deadline = engine.deadline();
-        // Every later call starts from here as well: the callback winds the clock up again only when told to.
         store.epoch_deadline_trap();
         store.set_epoch_deadline(deadline);
         store.data_mut().deadline = deadline;
@@ -421,7 +422,7 @@ fn wit_endpoint(spec: &crate::registry::Endpoint) -> WitEndpoint {
 fn failure(error: wasmtime::Error) -> Failure {
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => Failure::TimedOut,
-        Some(trap) => Failure::Trapped(trap.to_string()),
+        Some(trap) => Failure::Trapped(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
         None => Failure::Trapped(format!("{:#}", error.root_cause())),
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 
 use crate::error::RequestError;
 use crate::plugin::{Failure, Instances};
@@ -104,7 +104,10 @@ pub async fn handle(worker: &Worker, client: IpAddr, request: Request<Incoming>)
         Err(error) => {
             worker.metrics.error(&error);
             match error {
-                RequestError::NoRoute | RequestError::Malformed(_) | RequestError::ClientBody(_) => {
+                RequestError::NoRoute
+                | RequestError::Malformed(_)
+                | RequestError::ClientBody(_)
+                | RequestError::ClientTimeout(_) => {
                     tracing::debug!(%error, request = ?id, "request refused");
                 }
                 _ => tracing::info!(%error, request = ?id, "request failed"),
@@ -135,7 +138,7 @@ async fn forward(
 
     let service = service.ok_or(RequestError::NoEndpoint)?;
     let endpoints = &service.endpoints;
-    let mut body = if body.is_end_stream() { Outgoing::Empty } else { Outgoing::Stream(body) };
+    let mut body = Outgoing::new(body);
     let mut tried = Vec::new();
     let response = loop {
         let (index, endpoint) = pick::endpoint(worker, &snapshot, route, endpoints, &mut head, client, &tried)?;

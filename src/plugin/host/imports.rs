@@ -1,216 +1,17 @@
-//! What a guest may call, and the state of one instance that these calls work on.
-//!
-//! A store's data is one [`Host`]. Before each call of the guest the host is told what is in hand ([`InHand`]), and
-//! gives it back after: so there are no handles, and a guest that asks out of turn gets nothing.
+//! The functions that WIT gives a guest, each a few lines over the [`Host`]; and what a plugin may write into a head.
 
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use rustc_hash::FxHashMap;
-use wasmtime::StoreLimits;
 
-use super::bindings::moongate::plugin as wit;
-use super::bindings::moongate::plugin::host::Level;
-use super::bindings::moongate::plugin::request_keys::Source;
-use super::bindings::moongate::plugin::types::Header;
-use crate::endpoint::Endpoints;
-
-/// Slots that one binding may open: a balancer needs a handful, and each is a cache line for good.
-const SLOTS: usize = 64;
-
-/// Keys that one instance may declare: they are compared one by one.
-const KEYS: usize = 64;
-
-/// Bytes of a log line that are kept.
-const LOG_LINE: usize = 1024;
-
-/// Log lines of one instance in a second.
-const LOG_LINES: u32 = 100;
-
-/// The numbers of a binding that all its instances share, by name.
-#[derive(Debug, Default)]
-pub(crate) struct Shared(Mutex<FxHashMap<Box<str>, Arc<Slot>>>);
-
-/// A number on a cache line of its own: workers write these at the same time.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Slot(AtomicU64);
-
-impl Shared {
-    fn open(&self, name: &str) -> wasmtime::Result<Arc<Slot>> {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = slots.get(name) {
-            return Ok(slot.clone());
-        }
-        if slots.len() == SLOTS {
-            return Err(wasmtime::Error::msg(format!("a binding may open {SLOTS} slots")));
-        }
-        Ok(slots.entry(name.into()).or_default().clone())
-    }
-}
-
-/// The store data of one instance.
-pub(crate) struct Host {
-    pub(crate) limits: StoreLimits,
-    pub(crate) in_hand: InHand,
-    /// Ticks that a call may take.
-    pub(crate) deadline: u64,
-    plugin: Arc<str>,
-    slots: Vec<Arc<Slot>>,
-    /// Which of `slots` belong to a binding, so that configuring it again gives them back.
-    opened: FxHashMap<u32, Vec<u32>>,
-    free: Vec<u32>,
-    keys: Vec<Source>,
-    rng: fastrand::Rng,
-    log_second: u64,
-    log_lines: u32,
-}
-
-/// What the call that is running is about.
-#[derive(Default)]
-pub(crate) enum InHand {
-    #[default]
-    Nothing,
-    Configuring(Arc<super::Binding>),
-    Picking(Picking),
-    Request(RequestInHand),
-    Response(ResponseInHand),
-}
-
-/// A request that needs an endpoint.
-#[derive(Default)]
-pub(crate) struct Picking {
-    pub(crate) endpoints: Option<Arc<Endpoints>>,
-    pub(crate) tried: Vec<u32>,
-    pub(crate) head: Option<http::request::Parts>,
-    pub(crate) client: Option<IpAddr>,
-}
-
-/// A request on its way through the filters.
-pub struct RequestInHand {
-    /// The head as it will be sent on.
-    pub head: http::request::Parts,
-    /// Path and query as the client sent them.
-    pub original: PathAndQuery,
-    /// Who asks.
-    pub client: IpAddr,
-}
-
-/// A response on its way through the filters, with what was asked.
-pub struct ResponseInHand {
-    /// The request as it was sent on.
-    pub request: RequestInHand,
-    /// The head as the client will see it.
-    pub head: http::response::Parts,
-}
-
-impl Host {
-    pub(crate) fn new(plugin: Arc<str>, limits: StoreLimits) -> Host {
-        Host {
-            limits,
-            in_hand: InHand::Nothing,
-            deadline: 0,
-            plugin,
-            slots: Vec::new(),
-            opened: FxHashMap::default(),
-            free: Vec::new(),
-            keys: Vec::new(),
-            rng: fastrand::Rng::new(),
-            log_second: 0,
-            log_lines: 0,
-        }
-    }
-
-    /// A number for the guest's `pick`.
-    pub(crate) fn draw(&mut self) -> u64 {
-        self.rng.u64(..)
-    }
-
-    /// Whether the guest may ask for parts of the request when it picks.
-    pub(crate) fn wants_request(&self) -> bool {
-        !self.keys.is_empty()
-    }
-
-    /// Takes back the slots of a binding that is configured again.
-    pub(crate) fn forget(&mut self, binding: u32) {
-        self.free.extend(self.opened.remove(&binding).unwrap_or_default());
-    }
-
-    fn slot(&self, slot: u32) -> Option<&AtomicU64> {
-        self.slots.get(slot as usize).map(|slot| &slot.0)
-    }
-
-    fn endpoint(&self, index: u32) -> Option<&crate::endpoint::Live> {
-        let InHand::Picking(Picking { endpoints: Some(endpoints), .. }) = &self.in_hand else {
-            return None;
-        };
-        Some(&endpoints.get(index as usize)?.live)
-    }
-
-    /// The request in hand, in whatever phase.
-    fn request(&self) -> Option<&RequestInHand> {
-        match &self.in_hand {
-            InHand::Request(request) => Some(request),
-            InHand::Response(response) => Some(&response.request),
-            _ => None,
-        }
-    }
-
-    fn request_mut(&mut self) -> Option<&mut http::request::Parts> {
-        if let InHand::Request(request) = &mut self.in_hand { Some(&mut request.head) } else { None }
-    }
-
-    fn response(&self) -> Option<&http::response::Parts> {
-        if let InHand::Response(response) = &self.in_hand { Some(&response.head) } else { None }
-    }
-
-    fn response_mut(&mut self) -> Option<&mut http::response::Parts> {
-        if let InHand::Response(response) = &mut self.in_hand { Some(&mut response.head) } else { None }
-    }
-
-    /// Calls `with` with the bytes of a key's value.
-    fn key<T>(&self, key: u32, with: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        let InHand::Picking(Picking { head: Some(head), client, .. }) = &self.in_hand else {
-            return None;
-        };
-        let value: Option<&[u8]> = match self.keys.get(key as usize)? {
-            Source::Path => Some(head.uri.path().as_bytes()),
-            Source::Method => Some(head.method.as_str().as_bytes()),
-            Source::Authority => authority(head).map(str::as_bytes),
-            Source::ClientAddress => {
-                return client.map(|client| with(client.to_string().as_bytes()));
-            }
-            Source::Header(name) => head.headers.get(name).map(HeaderValue::as_bytes),
-            Source::Cookie(name) => cookie(&head.headers, name.as_bytes()),
-            Source::Query(name) => query(head.uri.query().unwrap_or_default(), name).map(str::as_bytes),
-        };
-        value.map(with)
-    }
-}
-
-/// The host that a request asks for, with its port.
-pub(crate) fn authority(head: &http::request::Parts) -> Option<&str> {
-    match head.uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => head.headers.get(header::HOST)?.to_str().ok(),
-    }
-}
-
-/// The first cookie of that name (RFC 6265, section 4.2.1).
-fn cookie<'a>(headers: &'a HeaderMap, name: &[u8]) -> Option<&'a [u8]> {
-    let mut pairs =
-        headers.get_all(header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
-    pairs.find_map(|pair| pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"="))
-}
-
-/// The first query parameter of that name, as it was sent.
-fn query<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-}
+use super::{Host, InHand, KEYS, LOG_LINE, Picking, authority, start};
+use crate::plugin::bindings::moongate::plugin as wit;
+use crate::plugin::bindings::moongate::plugin::host::Level;
+use crate::plugin::bindings::moongate::plugin::request_keys::Source;
+use crate::plugin::bindings::moongate::plugin::types::Header;
 
 /// Headers that frame a message or manage its connection, which a plugin could only break (RFC 9110, section 7.6.1).
 fn managed(name: &HeaderName) -> bool {
@@ -263,12 +64,7 @@ impl wit::filter_types::Host for Host {}
 
 impl wit::host::Host for Host {
     fn log(&mut self, level: Level, message: String) {
-        let second = start().elapsed().as_secs();
-        if second != self.log_second {
-            (self.log_second, self.log_lines) = (second, 0);
-        }
-        self.log_lines += 1;
-        if self.log_lines > LOG_LINES {
+        if !self.log.spend() {
             return;
         }
         let cut = message.floor_char_boundary(LOG_LINE);
@@ -293,12 +89,6 @@ impl wit::host::Host for Host {
     fn random(&mut self) -> u64 {
         self.draw()
     }
-}
-
-/// When this process first asked for the time.
-fn start() -> Instant {
-    static START: OnceLock<Instant> = OnceLock::new();
-    *START.get_or_init(Instant::now)
 }
 
 impl wit::shared::Host for Host {
@@ -529,18 +319,6 @@ pub(crate) fn reply_header(name: &str, value: &str) -> Option<(HeaderName, Heade
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cookies_and_query_parameters_are_found_by_whole_name() {
-        let mut headers = HeaderMap::new();
-        headers.append("cookie", HeaderValue::from_static("session=a; id=b"));
-        headers.append("cookie", HeaderValue::from_static("idx=c;  user=d=e"));
-        assert_eq!(cookie(&headers, b"id"), Some(&b"b"[..]));
-        assert_eq!(cookie(&headers, b"user"), Some(&b"d=e"[..]));
-        assert_eq!(cookie(&headers, b"use"), None);
-        assert_eq!(query("idx=1&id=2&id=3&flag", "id"), Some("2"));
-        assert_eq!((query("idx=1&flag", "id"), query("flag", "flag")), (None, None));
-    }
 
     #[test]
     fn what_frames_a_message_is_not_for_plugins() {
