@@ -36,6 +36,8 @@ pub enum RequestError {
     ClientBody(hyper::Error),
     /// The client stopped sending its body.
     ClientTimeout(Duration),
+    /// A mistake of ours: the code that handled the request panicked.
+    Panic,
 }
 
 impl RequestError {
@@ -45,6 +47,7 @@ impl RequestError {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Malformed(_) | Self::ClientBody(_) => StatusCode::BAD_REQUEST,
             Self::ClientTimeout(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NoEndpoint | Self::Plugin { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect(_) | Self::Upstream(_) => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout(_) | Self::HeaderTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
@@ -64,6 +67,7 @@ impl RequestError {
             Self::HeaderTimeout(_) => "the endpoint did not answer in time",
             Self::ClientBody(_) => "the request body is incomplete or malformed",
             Self::ClientTimeout(_) => "the request body did not arrive in time",
+            Self::Panic => "internal error",
         }
     }
 
@@ -85,12 +89,13 @@ impl RequestError {
             Self::HeaderTimeout(_) => 7,
             Self::ClientBody(_) => 8,
             Self::ClientTimeout(_) => 9,
+            Self::Panic => 10,
         }
     }
 }
 
 /// All kinds of errors, as they are counted.
-pub const KINDS: [&str; 10] = [
+pub const KINDS: [&str; 11] = [
     "no-route",
     "malformed",
     "no-endpoint",
@@ -101,6 +106,7 @@ pub const KINDS: [&str; 10] = [
     "header-timeout",
     "client-body",
     "client-timeout",
+    "panic",
 ];
 
 impl std::fmt::Display for RequestError {
@@ -113,6 +119,7 @@ impl std::fmt::Display for RequestError {
             Self::HeaderTimeout(after) => write!(out, "waiting for the response: nothing in {after:?}"),
             Self::ClientBody(error) => write!(out, "reading the request body: {}", chain(error)),
             Self::ClientTimeout(after) => write!(out, "reading the request body: nothing in {after:?}"),
+            Self::Panic => out.write_str("handling the request: it panicked, see above"),
             Self::NoRoute | Self::Malformed(_) | Self::NoEndpoint => out.write_str(self.phrase()),
         }
     }

@@ -130,10 +130,11 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
     tokio::spawn(publisher.run(new_configs, plugins));
 
     let metrics: Vec<Arc<metrics::Worker>> = (0..workers).map(|_| Arc::default()).collect();
-    let state = admin::State { current: current.clone(), workers: metrics.clone(), registries: stats };
+    let (stop, stopped) = watch::channel(None);
+    let state =
+        admin::State { current: current.clone(), workers: metrics.clone(), registries: stats, stop: stopped.clone() };
     tokio::spawn(admin::serve(admin_socket, Arc::new(state)));
 
-    let (stop, stopped) = watch::channel(None);
     let threads = sockets.into_iter().zip(metrics).enumerate().map(|(index, (listeners, metrics))| {
         let (current, engine, stop) = (current.clone(), engine.clone(), stopped.clone());
         worker::start(worker::Setup { index, listeners, current, engine, metrics, stop })

@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::proxy::metrics;
 use crate::registry::Stats;
@@ -36,6 +37,8 @@ pub struct State {
     pub workers: Vec<Arc<metrics::Worker>>,
     /// What the registries count, by name.
     pub registries: Vec<(&'static str, Arc<Stats>)>,
+    /// Some when the gateway takes no new connections any more.
+    pub stop: watch::Receiver<Option<Duration>>,
 }
 
 /// Serves for ever.
@@ -77,6 +80,9 @@ fn answer(state: &State, request: &Request<Incoming>) -> Response<Text> {
     match request.uri().path() {
         "/" => ok(TEXT, INDEX.into()),
         "/healthz" => ok(TEXT, "ok\n".into()),
+        "/readyz" if state.stop.borrow().is_some() => {
+            respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready: the gateway is stopping\n".into())
+        }
         "/readyz" if snapshot.ready() => ok(TEXT, "ok\n".into()),
         "/readyz" => {
             respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready: a registry has not been read yet\n".into())

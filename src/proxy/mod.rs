@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
@@ -98,7 +99,7 @@ pub async fn handle(worker: &Worker, client: IpAddr, request: Request<Incoming>)
     let problem = reply::wants_problem(&head);
     let root = head.uri.path() == "/";
 
-    let response = match forward(worker, client, head, body).await {
+    let response = match unwinding(forward(worker, client, head, body)).await {
         Ok(response) => response,
         Err(RequestError::NoRoute) if root => reply::welcome(),
         Err(error) => {
@@ -117,6 +118,16 @@ pub async fn handle(worker: &Worker, client: IpAddr, request: Request<Incoming>)
     };
     worker.metrics.answered(response.status(), began.elapsed());
     response
+}
+
+/// A panic in the handling of one request is that request's failure, not its neighbours' on the connection.
+async fn unwinding<T>(work: impl Future<Output = Result<T, RequestError>>) -> Result<T, RequestError> {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|context| {
+        let poll = std::panic::AssertUnwindSafe(|| work.as_mut().poll(context));
+        std::panic::catch_unwind(poll).unwrap_or(Poll::Ready(Err(RequestError::Panic)))
+    })
+    .await
 }
 
 /// From request to response: route, filters, pick, upstream, filters.
@@ -177,5 +188,21 @@ fn locate<'a>(
         }
         Target::Malformed(why) => Err(RequestError::Malformed(why)),
         Target::Nothing => Err(RequestError::NoRoute),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_one_requests_failure() {
+        let panicking = async {
+            tokio::task::yield_now().await;
+            assert!(std::hint::black_box(false), "a mistake of ours");
+            Ok(())
+        };
+        assert!(matches!(unwinding(panicking).await, Err(RequestError::Panic)));
+        assert!(matches!(unwinding(async { Ok(7) }).await, Ok(7)));
     }
 }

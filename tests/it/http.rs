@@ -1,5 +1,6 @@
 //! What callers and endpoints see of each other, over real sockets.
 
+use std::convert::Infallible;
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -48,6 +54,25 @@ async fn canned(answer: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
         }
     });
     (address, hits)
+}
+
+/// An endpoint that does this with a request.
+async fn serving<F: Future<Output = Response<BoxBody<Bytes, hyper::Error>>> + Send>(
+    answer: impl Fn(Request<Incoming>) -> F + Copy + Send + Sync + 'static,
+) -> SocketAddr
+where
+    F: 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let stream = TokioIo::new(listener.accept().await.unwrap().0);
+            let service = service_fn(move |request| async move { Ok::<_, Infallible>(answer(request).await) });
+            tokio::spawn(async move { drop(http1::Builder::new().serve_connection(stream, service).await) });
+        }
+    });
+    address
 }
 
 /// A gateway with these addresses as the service `s`.
@@ -217,22 +242,7 @@ async fn an_endpoint_that_restarts_fails_no_request() {
 
 #[tokio::test]
 async fn bodies_stream_both_ways_whatever_their_size() {
-    // An endpoint that sends back what it gets while it gets it.
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
-                use hyper::service::service_fn;
-                let echo = service_fn(|request: Request<hyper::body::Incoming>| async move {
-                    Ok::<_, std::convert::Infallible>(Response::new(request.into_body()))
-                });
-                let stream = hyper_util::rt::TokioIo::new(stream);
-                drop(hyper::server::conn::http1::Builder::new().serve_connection(stream, echo).await);
-            });
-        }
-    });
+    let address = serving(|request| async { Response::new(request.into_body().boxed()) }).await;
     let mut gateway = in_front_of(&[address], "workers = 1\n");
     let mut stream = TcpStream::connect(gateway.http).await.unwrap();
     const CHUNK: usize = 64 << 10;
@@ -297,11 +307,14 @@ async fn slowly(address: SocketAddr, pieces: usize, pause: Duration) -> String {
 
 #[tokio::test]
 async fn an_upload_has_time_as_long_as_it_moves() {
-    let origin = Origin::start().await;
+    let whole = serving(|request| async {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        Response::new(Full::from(body).map_err(|never| match never {}).boxed())
+    });
     // The ten pieces take longer than the endpoint has for its answer, which starts when it has them all.
-    let patient = Gateway::of(&[&origin], "[defaults]\ntimeout = { header = \"400ms\", idle = \"10s\" }\n");
+    let patient = in_front_of(&[whole.await], "[defaults]\ntimeout = { header = \"400ms\", idle = \"10s\" }\n");
     let answer = slowly(patient.http, 10, Duration::from_millis(60)).await;
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("xxxxxxxxxx"), "{answer}");
 }
 
 #[tokio::test]
@@ -375,6 +388,7 @@ async fn a_drain_ends_what_runs_and_takes_nothing_new() {
     eventually("nothing new is taken", async || TcpStream::connect(http).await.is_err()).await;
     eventually("the idle connection is closed", async || idle.send(request("/nothing", &[])).await.is_err()).await;
     assert!(gateway.running(), "it waits for what runs");
+    assert_eq!(get(gateway.admin, "/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
     release.send_replace(true);
     for it in running {
         let reply = it.await.unwrap();
