@@ -27,11 +27,10 @@ const GATHER: Duration = Duration::from_millis(2);
 const REMEMBERED: usize = 10_000;
 
 /// What may change.
-#[derive(Debug)]
-pub enum Event {
+enum Event {
     /// A registry has a new view.
     Services,
-    /// The configuration was read again, and is good.
+    /// The configuration was read again, and has no mistake in itself.
     Config(Box<Config>),
     /// A plugin file came, changed or went.
     Plugin(library::Change),
@@ -70,11 +69,6 @@ impl Publisher {
         publisher.compile_routes();
         publisher.publish(true);
         publisher
-    }
-
-    /// The plugins, to check a configuration against.
-    pub fn library(&self) -> &library::Library {
-        &self.library
     }
 
     /// Follows everything until `configs` and `plugins` are closed.
@@ -169,7 +163,7 @@ impl Publisher {
     }
 
     /// The route that a service has without anybody writing one.
-    fn implicit(&mut self, service: &Arc<str>, order: usize) -> Option<Arc<Route>> {
+    fn implicit(&mut self, service: &Arc<str>) -> Option<Arc<Route>> {
         if !self.routes.implies(service) {
             return None;
         }
@@ -180,7 +174,7 @@ impl Publisher {
             prefix: crate::config::PathPrefix::root(),
             methods: Vec::new(),
             headers: Vec::new(),
-            order,
+            order: usize::MAX,
         };
         let name = format!("{prefix}/{service}").into();
         Some(Arc::new(self.uses.route(name, matcher, service, &config.defaults, config.plugins.on_failure)))
@@ -253,7 +247,7 @@ impl Publisher {
         }
         let implicit = match known {
             Some(known) if !rebuilt => known.implicit.clone(),
-            _ => self.implicit(name, usize::MAX),
+            _ => self.implicit(name),
         };
         Arc::new(Service { name: name.clone(), spec: spec.clone(), registry, endpoints, implicit })
     }

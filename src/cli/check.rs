@@ -1,8 +1,9 @@
 //! `moongate check`: every mistake in what is configured, without opening anything.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use super::{Options, settings};
+use super::{Options, survey_in};
 use crate::config::file::check_plugins;
 use crate::config::{Config, Kind};
 use crate::{gateway, registry};
@@ -40,16 +41,20 @@ fn plugins(config: &Config) -> (Box<Known>, Vec<String>) {
 
 /// The number of explicit routes, or the mistakes, file by file.
 fn check(options: &Options, plugins: impl FnOnce(&Config) -> (Box<Known>, Vec<String>)) -> Result<usize, Vec<String>> {
-    let (config, _) = settings(options).map_err(|it| vec![it.to_string()])?;
-    let (known, mut mistakes) = plugins(&config);
-    let of_plugins = check_plugins(&config, &*known);
+    let (settings, mut mistakes) = survey_in(Path::new(""), options);
+    let Some((config, _)) = settings else { return Err(vec![mistakes.to_string()]) };
+    let (known, refused) = plugins(&config);
+    let mut of_plugins = check_plugins(&config, &*known);
+    mistakes.file.clone_from(&of_plugins.file);
+    mistakes.all.append(&mut of_plugins.all);
+    mistakes.all.sort_by_key(|it| it.place.as_ref().map(|place| (place.line, place.column)));
     // A services file that is not there yet is waited for, so it is no mistake.
     let services = config.registry.file.as_ref().filter(|it| it.path.exists());
     let of_services = services.and_then(|services| registry::file::load(&services.path).err());
-    mistakes.extend(
-        [Some(of_plugins), of_services].into_iter().flatten().filter(|it| !it.is_empty()).map(|it| it.to_string()),
-    );
-    if mistakes.is_empty() { Ok(config.routes.len()) } else { Err(mistakes) }
+    let mut told = refused;
+    let files = [Some(mistakes), of_services].into_iter().flatten().filter(|it| !it.is_empty());
+    told.extend(files.map(|it| it.to_string()));
+    if told.is_empty() { Ok(config.routes.len()) } else { Err(told) }
 }
 
 #[cfg(test)]
@@ -75,6 +80,29 @@ mod tests {
         assert_eq!(told.len(), wanted.len(), "{told:?}");
         for (told, wanted) in told.iter().zip(wanted) {
             assert!(told.contains(wanted), "{told}");
+        }
+    }
+
+    #[test]
+    fn mistakes_of_the_file_do_not_hide_those_of_plugins() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("it.toml");
+        let text = "wokers = 2\nadmin = 'here'\n[[routes]]\npath_prefix = '/a'\nservice = 'a'\nbalancer = 'nobody'\n\
+                    [[routes]]\npath_prefix = '/a'\nservice = 'b'\n";
+        fs::write(&file, text).unwrap();
+        let options = Options { config: Some(file), ..Options::default() };
+        let only = |_: &Config| -> (Box<Known>, Vec<String>) {
+            let known = |name: &str, _, _: &str| if name == "nobody" { Err("no nobody".to_owned()) } else { Ok(()) };
+            (Box::new(known), Vec::new())
+        };
+        let told = check(&options, only).unwrap_err().join("\n");
+        for wanted in [
+            "it.toml:1:1: wokers",
+            "it.toml:2:9: admin",
+            "it.toml:6:12: routes[0].balancer: no nobody",
+            "it.toml:7:1: routes[1]",
+        ] {
+            assert!(told.contains(wanted), "{wanted} is not in\n{told}");
         }
     }
 }

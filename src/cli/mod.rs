@@ -187,17 +187,26 @@ impl Variables<'_> {
 
 /// The configuration to run with, and the file it is from, if any. To be called again when that file changes.
 pub fn settings(options: &Options) -> Result<(Config, Option<PathBuf>), Mistakes> {
-    settings_in(Path::new(""), options)
+    let (settings, mistakes) = survey_in(Path::new(""), options);
+    settings.filter(|_| mistakes.is_empty()).ok_or(mistakes)
 }
 
-/// The same for any working directory.
-fn settings_in(dir: &Path, options: &Options) -> Result<(Config, Option<PathBuf>), Mistakes> {
+/// What can be understood of the settings, and what is wrong with the file.
+fn survey_in(dir: &Path, options: &Options) -> (Option<(Config, Option<PathBuf>)>, Mistakes) {
     let path = options.config.clone().or_else(|| Some(dir.join(CONFIG)).filter(|it| it.exists()));
-    let mut config = match &path {
-        Some(path) => file::load(path)?,
+    let (config, mistakes) = match &path {
+        Some(path) => file::survey(path),
         // Without a file there is nobody who could have written a route.
-        None => Config { auto_routes: Some(AutoRoutes::default()), ..Config::default() },
+        None => {
+            let config = Config { auto_routes: Some(AutoRoutes::default()), ..Config::default() };
+            (Some(config), Mistakes::default())
+        }
     };
+    (config.map(|config| (layered(config, path.as_deref(), dir, options), path)), mistakes)
+}
+
+/// With what the command line and the environment say instead.
+fn layered(mut config: Config, path: Option<&Path>, dir: &Path, options: &Options) -> Config {
     let Options { config: _, listen, admin, plugins, zookeeper, workers, zookeeper_auth } = options.clone();
     config.listen = listen.unwrap_or(config.listen);
     config.admin = admin.unwrap_or(config.admin);
@@ -211,10 +220,10 @@ fn settings_in(dir: &Path, options: &Options) -> Result<(Config, Option<PathBuf>
         zookeeper.auth_file = None;
     }
     if config.registry.zookeeper.is_none() && config.registry.file.is_none() {
-        let beside = path.as_deref().and_then(Path::parent).unwrap_or(dir).join(SERVICES);
+        let beside = path.and_then(Path::parent).unwrap_or(dir).join(SERVICES);
         config.registry.file = Some(ServicesFile { path: beside }).filter(|it| it.path.exists());
     }
-    Ok((config, path))
+    config
 }
 
 /// Sends the log to standard error, as `MOONGATE_LOG` says (`info` if it says nothing).
@@ -252,6 +261,11 @@ mod tests {
 
     use super::*;
 
+    fn settings_for(dir: &Path, options: &Options) -> Result<(Config, Option<PathBuf>), Mistakes> {
+        let (settings, mistakes) = survey_in(dir, options);
+        settings.filter(|_| mistakes.is_empty()).ok_or(mistakes)
+    }
+
     fn line(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Command, clap::Error> {
         let arguments = std::iter::once("moongate").chain(arguments.iter().copied()).map(OsString::from);
         parse(arguments, &|name| variables.iter().find(|it| it.0 == name).map(|it| it.1.into()))
@@ -265,7 +279,7 @@ mod tests {
     }
 
     fn port(options: &Options, dir: &Path) -> u16 {
-        settings_in(dir, options).unwrap().0.listen.0[0].port()
+        settings_for(dir, options).unwrap().0.listen.0[0].port()
     }
 
     #[test]
@@ -326,11 +340,11 @@ mod tests {
     #[test]
     fn without_a_file_every_service_has_a_route() {
         let dir = tempfile::tempdir().unwrap();
-        let (config, path) = settings_in(dir.path(), &Options::default()).unwrap();
+        let (config, path) = settings_for(dir.path(), &Options::default()).unwrap();
         assert!(path.is_none() && config.auto_routes.is_some());
         assert!(config.registry.file.is_none() && config.registry.zookeeper.is_none());
         fs::write(dir.path().join(CONFIG), "").unwrap();
-        let (config, path) = settings_in(dir.path(), &Options::default()).unwrap();
+        let (config, path) = settings_for(dir.path(), &Options::default()).unwrap();
         assert!(path.is_some() && config.auto_routes.is_none());
     }
 
@@ -338,7 +352,7 @@ mod tests {
     fn a_services_file_is_found_unless_a_registry_is_named() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(SERVICES), "").unwrap();
-        let registry = |options| settings_in(dir.path(), &options).unwrap().0.registry;
+        let registry = |options| settings_for(dir.path(), &options).unwrap().0.registry;
         assert_eq!(registry(Options::default()).file.unwrap().path, dir.path().join(SERVICES));
         let named = registry(run(&["--zookeeper", "a"], &[("MOONGATE_ZOOKEEPER_AUTH", "digest:me:secret")]));
         assert!(named.file.is_none());
@@ -350,7 +364,7 @@ mod tests {
     #[test]
     fn a_named_file_must_be_there() {
         let options = run(&["--config", "nowhere/at/all.toml"], &[]);
-        let mistakes = settings_in(Path::new(""), &options).unwrap_err();
+        let mistakes = settings_for(Path::new(""), &options).unwrap_err();
         assert!(mistakes.to_string().starts_with("nowhere/at/all.toml: reading it: "), "{mistakes}");
     }
 }

@@ -13,26 +13,40 @@ use super::{Config, Kind, Route, Source};
 
 /// Reads a configuration. Relative paths in it start at its own directory.
 pub fn load(path: &Path) -> Result<Config, Mistakes> {
-    let text = fs::read_to_string(path).map_err(|error| Mistakes::unreadable(path, &error))?;
-    parse(&text, path)
+    whole(survey(path))
+}
+
+/// The same, but with what can be understood of a file that has mistakes.
+pub fn survey(path: &Path) -> (Option<Config>, Mistakes) {
+    match fs::read_to_string(path) {
+        Ok(text) => read(&text, path),
+        Err(error) => (None, Mistakes::unreadable(path, &error)),
+    }
 }
 
 /// The configuration that `text` is, were it in the file `path`.
 pub fn parse(text: &str, path: &Path) -> Result<Config, Mistakes> {
+    whole(read(text, path))
+}
+
+fn whole((config, mistakes): (Option<Config>, Mistakes)) -> Result<Config, Mistakes> {
+    config.filter(|_| mistakes.is_empty()).ok_or(mistakes)
+}
+
+fn read(text: &str, path: &Path) -> (Option<Config>, Mistakes) {
     let mistakes = |all| Mistakes { file: path.to_owned(), all };
-    let document = Document::parse(text).map_err(mistakes)?;
+    let document = match Document::parse(text) {
+        Ok(document) => document,
+        Err(all) => return (None, mistakes(all)),
+    };
     let (config, mut all) = document.read::<Config>();
-    if let Some(config) = &config {
-        across(config, &document, &mut all);
-    }
-    match config {
-        Some(mut config) if all.is_empty() => {
-            resolve(&mut config, path.parent().unwrap_or(Path::new("")));
-            config.source = Source { path: path.to_owned(), text: text.into() };
-            Ok(config)
-        }
-        _ => Err(mistakes(all)),
-    }
+    let config = config.map(|mut config| {
+        across(&config, &document, &mut all);
+        resolve(&mut config, path.parent().unwrap_or(Path::new("")));
+        config.source = Source { path: path.to_owned(), text: text.into() };
+        config
+    });
+    (config, mistakes(all))
 }
 
 /// Asks `known` about every use of a plugin: its name, what it is used as, and its configuration as JSON. What it

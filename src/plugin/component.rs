@@ -85,7 +85,7 @@ fn describe(bytes: &[u8], component: &[u8]) -> Result<Described> {
     let imports: Vec<String> = resolve.worlds[world].imports.keys().map(name).collect();
     let exports: Vec<String> = resolve.worlds[world].exports.keys().map(name).collect();
 
-    let ours = |name: &str| Some(name.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@')?).map(own);
+    let ours = |name: &str| Some(own(name.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@')?));
     let wit = exports.iter().chain(&imports).find_map(|name| Some(ours(name)?.1)).unwrap_or_default();
     if !wit.is_empty() {
         let numbers: Vec<u64> = wit.split('.').map_while(|part| part.parse().ok()).collect();

@@ -31,7 +31,7 @@ pub struct Change {
 
 #[derive(Debug)]
 enum What {
-    Compiled(Plugin),
+    Compiled(Arc<Plugin>),
     Unusable(String),
     Gone,
 }
@@ -139,7 +139,7 @@ impl Candidate {
         let compiled =
             read(&self.path).and_then(|bytes| Plugin::compile(engine, self.name.clone(), &bytes, false, workers));
         let what = match compiled {
-            Ok(plugin) => What::Compiled(plugin),
+            Ok(plugin) => What::Compiled(Arc::new(plugin)),
             Err(error) => What::Unusable(format!("{error:#}")),
         };
         Change { name: self.name, order: self.order, what }
@@ -231,18 +231,15 @@ impl Library {
                 None
             }
             What::Unusable(reason) => Some(reason),
-            What::Compiled(plugin) => {
-                let plugin = Arc::new(plugin);
-                match plugin.trial(&self.engine, uses) {
-                    Ok(()) => {
-                        let (sha256, compile_time) = (&plugin.described.sha256, plugin.compile_time);
-                        tracing::info!(plugin = %name, kind = %plugin.described.kinds, sha256, ?compile_time, "plugin loaded");
-                        entry.file = Some(plugin);
-                        None
-                    }
-                    Err(reason) => Some(format!("on trial, {reason}")),
+            What::Compiled(plugin) => match plugin.trial(&self.engine, uses) {
+                Ok(()) => {
+                    let (sha256, compile_time) = (&plugin.described.sha256, plugin.compile_time);
+                    tracing::info!(plugin = %name, kind = %plugin.described.kinds, sha256, ?compile_time, "plugin loaded");
+                    entry.file = Some(plugin);
+                    None
                 }
-            }
+                Err(reason) => Some(format!("on trial, {reason}")),
+            },
         };
         entry.refused = refused.map(|reason| {
             let serving = entry.active().map(|plugin| plugin.described.sha256.as_str()).unwrap_or("nothing");

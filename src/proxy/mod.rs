@@ -44,8 +44,18 @@ pub struct Worker {
 /// The snapshot as this worker last saw it.
 struct View {
     cache: arc_swap::Cache<Current, Arc<Snapshot>>,
-    /// A count of this thread's own: the one inside is written by all workers.
-    held: Rc<Arc<Snapshot>>,
+    held: Rc<Held>,
+}
+
+/// A snapshot with a count of this thread's own: the one inside the `Arc` is written by all workers.
+pub struct Held(Arc<Snapshot>);
+
+impl std::ops::Deref for Held {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
 }
 
 /// At most one line about failing plugins in this time; the metrics have the numbers.
@@ -55,7 +65,7 @@ impl Worker {
     /// A worker with nothing running and no connections.
     pub fn new(current: Current, plugins: Instances, metrics: Arc<metrics::Worker>) -> Worker {
         let mut cache = arc_swap::Cache::new(current);
-        let held = Rc::new(cache.load().clone());
+        let held = Rc::new(Held(cache.load().clone()));
         Worker {
             snapshot: RefCell::new(View { cache, held }),
             plugins: RefCell::new(plugins),
@@ -67,11 +77,11 @@ impl Worker {
     }
 
     /// One view of the world, for as long as a request needs it.
-    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub fn snapshot(&self) -> Rc<Held> {
         let View { cache, held } = &mut *self.snapshot.borrow_mut();
         let latest = cache.load();
-        if !Arc::ptr_eq(latest, held) {
-            *held = Rc::new(latest.clone());
+        if !Arc::ptr_eq(latest, &held.0) {
+            *held = Rc::new(Held(latest.clone()));
         }
         held.clone()
     }

@@ -57,12 +57,9 @@ async fn canned(answer: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 /// An endpoint that does this with a request.
-async fn serving<F: Future<Output = Response<BoxBody<Bytes, hyper::Error>>> + Send>(
+async fn serving<F: Future<Output = Response<BoxBody<Bytes, hyper::Error>>> + Send + 'static>(
     answer: impl Fn(Request<Incoming>) -> F + Copy + Send + Sync + 'static,
-) -> SocketAddr
-where
-    F: 'static,
-{
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
