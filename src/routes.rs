@@ -8,6 +8,7 @@
 //!
 //! The cost of a match grows with the segments of the path, not with the number of routes.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -98,11 +99,11 @@ struct Table(FxHashMap<Box<str>, Vec<Arc<Route>>>);
 
 /// What a request asks for.
 #[derive(Debug)]
-pub enum Target<'a> {
+pub enum Target<'r, 'h> {
     /// This route, with this path and query sent on.
-    Explicit(&'a Route, PathAndQuery),
+    Explicit(&'r Route, PathAndQuery),
     /// The implicit route of the service of this name, if there is such a service.
-    Implicit(std::borrow::Cow<'a, str>, PathAndQuery),
+    Implicit(Cow<'h, str>, PathAndQuery),
     /// No route.
     Nothing,
     /// A header route whose `service_name` or `api_name` cannot be used; the reason.
@@ -164,7 +165,7 @@ impl Routes {
     }
 
     /// What the request asks for.
-    pub fn find(&self, head: &Parts) -> Target<'_> {
+    pub fn find<'r, 'h>(&'r self, head: &'h Parts) -> Target<'r, 'h> {
         if let Some(target) = self.by_header(head) {
             return target;
         }
@@ -178,7 +179,7 @@ impl Routes {
         }
     }
 
-    fn by_header(&self, head: &Parts) -> Option<Target<'_>> {
+    fn by_header<'r, 'h>(&'r self, head: &'h Parts) -> Option<Target<'r, 'h>> {
         let prefix = self.header.as_ref()?;
         if head.uri.path() != prefix.as_str() {
             return None;
@@ -188,7 +189,7 @@ impl Routes {
         };
         let path = head.headers.get(&API_NAME).map_or(&b"/"[..], |path| path.as_bytes());
         match PathAndQuery::try_from(path) {
-            Ok(path) if path.as_str().starts_with('/') => Some(Target::Implicit(service.to_owned().into(), path)),
+            Ok(path) if path.as_str().starts_with('/') => Some(Target::Implicit(service.into(), path)),
             _ => Some(Target::Malformed("the header api_name is not a path that starts with a slash")),
         }
     }
@@ -210,7 +211,7 @@ impl Routes {
         self.any.find(head, path)
     }
 
-    fn implicit<'a>(&'a self, head: &Parts, path: &str) -> Target<'a> {
+    fn implicit<'r, 'h>(&'r self, head: &'h Parts, path: &'h str) -> Target<'r, 'h> {
         let Some(auto) = &self.auto else { return Target::Nothing };
         let prefix = auto.prefix.as_str().trim_end_matches('/');
         let Some(named) = path.strip_prefix(prefix).and_then(|path| path.strip_prefix('/')) else {
@@ -221,7 +222,7 @@ impl Routes {
             return Target::Nothing;
         }
         let Some(service) = decode(name) else { return Target::Nothing };
-        Target::Implicit(service.into(), rest(&head.uri, prefix.len() + 1 + name.len()))
+        Target::Implicit(service, rest(&head.uri, prefix.len() + 1 + name.len()))
     }
 }
 
@@ -260,7 +261,7 @@ fn rest(uri: &http::Uri, cut: usize) -> PathAndQuery {
 }
 
 /// The host asked for, in lower case and without the port; empty if none was.
-fn host(head: &Parts) -> std::borrow::Cow<'_, str> {
+fn host(head: &Parts) -> Cow<'_, str> {
     let authority = match head.uri.authority() {
         Some(authority) => authority.as_str(),
         None => head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
@@ -277,9 +278,9 @@ fn host(head: &Parts) -> std::borrow::Cow<'_, str> {
 }
 
 /// Undoes percent-encoding (RFC 3986, section 2.1); none if it is broken or no UTF-8 comes of it.
-fn decode(text: &str) -> Option<String> {
+fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
-        return Some(text.to_owned());
+        return Some(text.into());
     }
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
@@ -292,7 +293,7 @@ fn decode(text: &str) -> Option<String> {
             byte => byte,
         });
     }
-    String::from_utf8(decoded).ok()
+    String::from_utf8(decoded).ok().map(Cow::from)
 }
 
 /// Whether the whole of `text` fits `pattern`, in which `*` stands for any run of characters.

@@ -3,7 +3,6 @@
 //! Branching lives there; the other files of this folder compute and do not decide what comes next.
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -26,6 +25,7 @@ pub mod reply;
 pub mod upstream;
 
 use body::{Body, Outgoing};
+use headers::Client;
 use upstream::Upstream;
 
 /// What a worker thread keeps for its requests. Nothing here is shared with another thread but what says so.
@@ -102,7 +102,7 @@ impl Worker {
 }
 
 /// Answers a request, whatever happens.
-pub async fn handle(worker: &Worker, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
+pub async fn handle(worker: &Worker, client: &Client, request: Request<Incoming>) -> Response<Body> {
     let began = Instant::now();
     let (mut head, body) = request.into_parts();
     let id = headers::request_id(&mut head, &mut worker.rng.borrow_mut());
@@ -143,7 +143,7 @@ async fn unwinding<T>(work: impl Future<Output = Result<T, RequestError>>) -> Re
 /// From request to response: route, filters, pick, upstream, filters.
 async fn forward(
     worker: &Worker,
-    client: IpAddr,
+    client: &Client,
     mut head: http::request::Parts,
     body: Incoming,
 ) -> Result<Response<Body>, RequestError> {
@@ -152,7 +152,7 @@ async fn forward(
 
     headers::to_endpoint(&mut head, client);
     let original = std::mem::replace(&mut head.uri, path.into());
-    if let Some(answer) = filter::request(worker, &snapshot, route, &mut head, original, client)? {
+    if let Some(answer) = filter::request(worker, &snapshot, route, &mut head, original, client.address)? {
         return Ok(answer);
     }
     let asked = filter::remember(&snapshot, route, &head);
@@ -162,7 +162,7 @@ async fn forward(
     let mut body = Outgoing::new(body);
     let mut tried = Vec::new();
     let response = loop {
-        let (index, endpoint) = pick::endpoint(worker, &snapshot, route, endpoints, &mut head, client, &tried)?;
+        let (index, endpoint) = pick::endpoint(worker, &snapshot, route, endpoints, &mut head, client.address, &tried)?;
         let error = match worker.upstream.send(&endpoint, head, body, &route.timeout).await {
             Ok(response) => break response,
             Err(error) => error,
@@ -181,7 +181,7 @@ async fn forward(
 
     let (mut head, body) = response.into_parts();
     headers::to_client(&mut head);
-    filter::response(worker, &snapshot, route, asked, client, head, Body::Upstream(body))
+    filter::response(worker, &snapshot, route, asked, client.address, head, Body::Upstream(body))
 }
 
 /// The route of a request, its service if there is one, and the path to send on.

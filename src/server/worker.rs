@@ -19,6 +19,7 @@ use tokio::task::LocalSet;
 
 use super::drain::Drain;
 use crate::plugin::{Engine, Instances};
+use crate::proxy::headers::Client;
 use crate::proxy::{self, Worker, metrics};
 use crate::snapshot::Current;
 
@@ -115,14 +116,15 @@ async fn accept(
 }
 
 /// Serves one connection to its end.
-async fn serve(stream: TcpStream, client: SocketAddr, worker: Rc<Worker>, drain: Rc<Drain>) {
+async fn serve(stream: TcpStream, peer: SocketAddr, worker: Rc<Worker>, drain: Rc<Drain>) {
     let mut open = drain.open();
     worker.metrics.accepted();
     // A proxy writes whole messages, so there is nothing to wait for.
     let _ = stream.set_nodelay(true);
+    let client = Client::new(peer.ip());
     let service = service_fn(|request| {
-        let worker = worker.clone();
-        async move { Ok::<_, Infallible>(proxy::handle(&worker, client.ip(), request).await) }
+        let (worker, client) = (&worker, &client);
+        async move { Ok::<_, Infallible>(proxy::handle(worker, client, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -143,6 +145,6 @@ async fn serve(stream: TcpStream, client: SocketAddr, worker: Rc<Worker>, drain:
     .await;
     worker.metrics.closed();
     if let Err(error) = outcome {
-        tracing::debug!(%client, %error, "client connection ended");
+        tracing::debug!(client = %peer, %error, "client connection ended");
     }
 }
