@@ -1,12 +1,14 @@
 //! The one wasmtime engine of the process: how plugins are compiled, what they may use, and the clock that stops
 //! them.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{Config, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{Config, EngineWeak, StoreLimits, StoreLimitsBuilder};
 
 use super::bindings::moongate::plugin as wit;
 use super::host::Host;
@@ -35,8 +37,8 @@ pub struct Limits {
 pub struct Engine {
     pub(super) wasm: wasmtime::Engine,
     pub(super) linker: Arc<Linker<Host>>,
+    pub(super) clock: Arc<Clock>,
     limits: Limits,
-    deadline: u64,
 }
 
 impl Engine {
@@ -73,28 +75,8 @@ impl Engine {
             .map_err(anyhow::Error::from)
             .context("linking the plugin interface")?;
 
-        let tick = tick(limits.call);
-        let clock = wasm.weak();
-        std::thread::Builder::new()
-            .name("plugin-clock".into())
-            .spawn(move || {
-                // A thread and not a task: a guest that holds a worker must not hold the clock that stops it.
-                while let Some(engine) = clock.upgrade() {
-                    engine.increment_epoch();
-                    drop(engine);
-                    std::thread::sleep(tick);
-                }
-            })
-            .context("starting the thread that stops plugins")?;
-
-        // One more, because the tick that runs now may end at once.
-        let deadline = limits.call.div_duration_f64(tick).ceil() as u64 + 1;
-        Ok(Engine { wasm, linker: Arc::new(linker), limits, deadline })
-    }
-
-    /// Ticks until a call is stopped.
-    pub(super) fn deadline(&self) -> u64 {
-        self.deadline
+        let clock = Clock::start(&wasm, limits.call).context("starting the thread that stops plugins")?;
+        Ok(Engine { wasm, linker: Arc::new(linker), limits, clock })
     }
 
     /// What an instance may allocate.
@@ -109,8 +91,91 @@ impl Engine {
     }
 }
 
-/// A quarter of the limit keeps the overrun small; once a millisecond is as often as is worth waking for, and
-/// a hundred times a second as seldom as a stopped gateway may notice.
-fn tick(limit: Duration) -> Duration {
-    (limit / 4).clamp(Duration::from_millis(1), Duration::from_millis(10))
+/// What stops plugins: a thread that counts the engine's epoch up. It rests while no plugin is called, because
+/// hundreds of wake-ups a second are more than an idle gateway should cost.
+#[derive(Debug)]
+pub(super) struct Clock {
+    /// Ticks until a call is stopped.
+    deadline: u64,
+    /// A call began since the last tick.
+    busy: AtomicBool,
+    resting: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+/// How long the resting thread sleeps before it looks whether its engine is still there.
+const REST: Duration = Duration::from_secs(1);
+
+impl Clock {
+    fn start(engine: &wasmtime::Engine, limit: Duration) -> std::io::Result<Arc<Clock>> {
+        // Half of the limit is what a call may take too long.
+        let tick = (limit / 2).clamp(Duration::from_millis(1), Duration::from_millis(10));
+        // One more, because the tick that runs now may end at once.
+        let deadline = limit.div_duration_f64(tick).ceil() as u64 + 1;
+        let (busy, resting) = (AtomicBool::new(true), AtomicBool::new(false));
+        let clock = Arc::new(Clock { deadline, busy, resting, thread: OnceLock::new() });
+        let (counted, engine) = (clock.clone(), engine.weak());
+        // A thread and not a task: a guest that holds a worker must not hold the clock that stops it.
+        let running =
+            std::thread::Builder::new().name("plugin-clock".into()).spawn(move || counted.run(&engine, tick))?;
+        let _ = clock.thread.set(running.thread().clone());
+        Ok(clock)
+    }
+
+    /// To be called when a call begins; how many ticks it may take.
+    pub(super) fn wind(&self) -> u64 {
+        if !self.busy.load(Relaxed) {
+            // Either we see that it rests, or it sees that we are busy: both sides write first and read then.
+            self.busy.store(true, SeqCst);
+            if self.resting.load(SeqCst)
+                && let Some(thread) = self.thread.get()
+            {
+                thread.unpark();
+            }
+        }
+        self.deadline
+    }
+
+    fn run(&self, engine: &EngineWeak, tick: Duration) {
+        let mut quiet = 0;
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(tick);
+            quiet = if self.busy.swap(false, SeqCst) { 0 } else { quiet + 1 };
+            // A call that runs now began at most `deadline` ticks ago, or has been stopped.
+            if quiet <= 2 * self.deadline {
+                continue;
+            }
+            self.resting.store(true, SeqCst);
+            if !self.busy.load(SeqCst) {
+                std::thread::park_timeout(REST);
+            }
+            self.resting.store(false, SeqCst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_rests_and_wakes() {
+        let limits = Limits { memory: 1 << 20, call: Duration::from_millis(2) };
+        let engine = Engine::new(limits).unwrap();
+        let wait = |what: &str, condition: &dyn Fn() -> bool| {
+            let began = std::time::Instant::now();
+            while !condition() {
+                assert!(began.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
+                std::thread::yield_now();
+            }
+        };
+        let resting = || engine.clock.resting.load(SeqCst);
+        for _ in 0..3 {
+            wait("it rests", &resting);
+            engine.clock.wind();
+            wait("it wakes", &|| !resting());
+        }
+    }
 }

@@ -12,6 +12,7 @@ use wasmtime::{Store, Trap};
 use super::bindings::exports::moongate::plugin as exports;
 use super::bindings::moongate::plugin::filter_types::{Reply as WitReply, Verdict as WitVerdict};
 use super::bindings::moongate::plugin::types::Endpoint as WitEndpoint;
+use super::engine::Clock;
 use super::host::imports::{final_status, reply_header};
 use super::host::{Host, InHand, Picking, RequestInHand, ResponseInHand};
 use super::{Binding, Counters, Engine, Failure, Plugin};
@@ -75,6 +76,7 @@ struct Seat {
 
 struct Instance {
     store: Store<Host>,
+    clock: Arc<Clock>,
     configurable: exports::configurable::Guest,
     balancer: Option<exports::balancer::Guest>,
     request_filter: Option<exports::request_filter::Guest>,
@@ -290,10 +292,8 @@ impl Instance {
         let mut store =
             Store::new(&engine.wasm, Host::new(plugin.name.clone(), plugin.log.clone(), engine.store_limits()));
         store.limiter(|host| &mut host.limits);
-        let deadline = engine.deadline();
         store.epoch_deadline_trap();
-        store.set_epoch_deadline(deadline);
-        store.data_mut().deadline = deadline;
+        store.set_epoch_deadline(engine.clock.wind());
         let instance = plugin.pre.instantiate(&mut store).map_err(failure)?;
         let exports = &plugin.exports;
         let load = |error: wasmtime::Error| Failure::Nonsense(format!("{error:#}"));
@@ -313,14 +313,14 @@ impl Instance {
                 .transpose()
                 .map_err(load)?,
             store,
+            clock: engine.clock.clone(),
             bound: Vec::new(),
         })
     }
 
     /// Winds up the clock for the next call of the guest.
     fn wind(&mut self) {
-        let deadline = self.store.data().deadline;
-        self.store.set_epoch_deadline(deadline);
+        self.store.set_epoch_deadline(self.clock.wind());
     }
 
     /// Makes sure that the guest is configured for this binding.

@@ -75,8 +75,6 @@ impl Shared {
 pub(crate) struct Host {
     pub(crate) limits: StoreLimits,
     pub(crate) in_hand: InHand,
-    /// Ticks that a call may take.
-    pub(crate) deadline: u64,
     plugin: Arc<str>,
     slots: Vec<Arc<Slot>>,
     /// Which of `slots` belong to a binding, so that configuring it again gives them back.
@@ -130,7 +128,6 @@ impl Host {
         Host {
             limits,
             in_hand: InHand::Nothing,
-            deadline: 0,
             plugin,
             slots: Vec::new(),
             opened: FxHashMap::default(),
