@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -127,7 +127,7 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
     let (configs, new_configs) = mpsc::channel(QUEUE);
     tokio::spawn(scanner.follow(plugin_changes));
     tokio::spawn(follow(reload, config, configs));
-    tokio::spawn(publisher.run(new_configs, plugins));
+    let mut publishing = tokio::spawn(publisher.run(new_configs, plugins));
 
     let metrics: Vec<Arc<metrics::Worker>> = (0..workers).map(|_| Arc::default()).collect();
     let (stop, stopped) = watch::channel(None);
@@ -142,10 +142,12 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
     let threads = threads.collect::<Result<Vec<_>>>()?;
     ready(&addresses);
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let frozen = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        // Routes that no longer change are a slow outage: whoever watches this process should start it again.
+        _ = &mut publishing => true,
+    };
     tracing::info!(limit = ?drain, "stopping; running requests may end");
     stop.send_replace(Some(drain));
     for thread in threads {
@@ -157,6 +159,7 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
             _ = interrupt.recv() => bail!("stopped before all requests had ended"),
         }
     }
+    ensure!(!frozen, "the publisher ended, which is a mistake in the gateway; please report it");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! What a single value may be is in [`super::values`]; here are the checks that need more than one of them, and
 //! the files that a configuration names. Nothing is opened but the file itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -63,8 +63,11 @@ pub fn check_plugins(config: &Config, known: &dyn Fn(&str, Kind, &str) -> Result
     }
     let document = Document::parse(&config.source.text).ok();
     let mut all = Vec::new();
+    // Asking runs the plugin, and a thousand routes may use it in the same way.
+    let mut answers = HashMap::new();
     for (plugin, kind, json, at) in uses {
-        let Err(message) = known(&plugin.0, kind, json) else { continue };
+        let answer = answers.entry((&plugin.0, kind, json)).or_insert_with(|| known(&plugin.0, kind, json));
+        let Err(message) = answer.clone() else { continue };
         all.push(match &document {
             Some(document) if !at.is_empty() => {
                 // The name within a table, which may be long.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::bundled::BUNDLED;
 use super::{Engine, Kind, Plugin};
@@ -19,6 +19,9 @@ use crate::watch::Watch;
 
 /// Bytes of a plugin file. A Python component, the largest kind there is, has 18 MB.
 const FILE_SIZE: u64 = 64 << 20;
+
+/// Files compiled at the same time. Each may take seconds of a core and hundreds of megabytes.
+const COMPILATIONS: usize = 2;
 
 /// What happened to a file of the plugin directory.
 #[derive(Debug)]
@@ -58,6 +61,15 @@ struct Candidate {
     name: Arc<str>,
     order: u64,
     path: PathBuf,
+    stamp: Stamp,
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Stamp {
+        use std::os::unix::fs::MetadataExt;
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Stamp { length: metadata.len(), changed, inode: metadata.ino() }
+    }
 }
 
 impl Change {
@@ -76,13 +88,14 @@ impl Scanner {
     /// Reads and compiles what changed since the last time, one file after the other.
     pub fn scan(&mut self) -> Vec<Change> {
         let (mut changes, candidates) = self.look();
-        changes.extend(candidates.into_iter().map(|it| it.compile(&self.engine, self.workers)));
+        changes.extend(candidates.into_iter().filter_map(|it| it.compile(&self.engine, self.workers)));
         changes
     }
 
     /// Follows the directory for ever. A file that takes long to compile holds up no other.
     pub async fn follow(mut self, changes: mpsc::Sender<Change>) {
         let mut watch = Watch::new(&self.dir);
+        let turns = Arc::new(Semaphore::new(COMPILATIONS));
         loop {
             watch.changed().await;
             let (gone, candidates) = self.look();
@@ -92,10 +105,15 @@ impl Scanner {
                 }
             }
             for candidate in candidates {
-                let (engine, workers, changes) = (self.engine.clone(), self.workers, changes.clone());
-                tokio::task::spawn_blocking(move || {
-                    // Nobody listens any more: the gateway ends.
-                    let _ = changes.blocking_send(candidate.compile(&engine, workers));
+                let (engine, workers) = (self.engine.clone(), self.workers);
+                let (changes, turn) = (changes.clone(), turns.clone());
+                tokio::spawn(async move {
+                    let _turn = turn.acquire().await;
+                    let compile = move || candidate.compile(&engine, workers);
+                    if let Ok(Some(change)) = tokio::task::spawn_blocking(compile).await {
+                        // Nobody listens any more: the gateway ends.
+                        let _ = changes.send(change).await;
+                    }
                 });
             }
         }
@@ -113,9 +131,7 @@ impl Scanner {
                 continue;
             }
             let Ok(metadata) = fs::metadata(&path) else { continue };
-            use std::os::unix::fs::MetadataExt;
-            let changed = (metadata.ctime(), metadata.ctime_nsec());
-            found.insert(Arc::from(name), (Stamp { length: metadata.len(), changed, inode: metadata.ino() }, path));
+            found.insert(Arc::from(name), (Stamp::of(&metadata), path));
         }
 
         let mut order = self.order;
@@ -126,7 +142,10 @@ impl Scanner {
         let gone = self.seen.keys().filter(|name| !found.contains_key(*name));
         let gone = gone.map(|name| Change { name: name.clone(), order: next(), what: What::Gone }).collect();
         let fresh = found.iter().filter(|(name, (stamp, _))| self.seen.get(*name) != Some(stamp));
-        let fresh = fresh.map(|(name, (_, path))| Candidate { name: name.clone(), order: next(), path: path.clone() });
+        let fresh = fresh.map(|(name, (stamp, path))| {
+            let (name, path, stamp) = (name.clone(), path.clone(), stamp.clone());
+            Candidate { name, order: next(), path, stamp }
+        });
         let fresh = fresh.collect();
         self.seen = found.into_iter().map(|(name, (stamp, _))| (name, stamp)).collect();
         self.order = order;
@@ -135,14 +154,18 @@ impl Scanner {
 }
 
 impl Candidate {
-    fn compile(self, engine: &Engine, workers: usize) -> Change {
-        let compiled =
-            read(&self.path).and_then(|bytes| Plugin::compile(engine, self.name.clone(), &bytes, false, workers));
+    /// None if the file has changed again meanwhile: then there is, or will be, another candidate.
+    fn compile(self, engine: &Engine, workers: usize) -> Option<Change> {
+        if fs::metadata(&self.path).is_ok_and(|metadata| Stamp::of(&metadata) != self.stamp) {
+            return None;
+        }
+        let name = self.name.clone();
+        let compiled = read(&self.path).and_then(|bytes| Plugin::compile(engine, name, &bytes, false, workers));
         let what = match compiled {
             Ok(plugin) => What::Compiled(Arc::new(plugin)),
             Err(error) => What::Unusable(format!("{error:#}")),
         };
-        Change { name: self.name, order: self.order, what }
+        Some(Change { name: self.name, order: self.order, what })
     }
 }
 
@@ -231,6 +254,8 @@ impl Library {
                 None
             }
             What::Unusable(reason) => Some(reason),
+            // Written again with the same bytes: its instances may stay.
+            What::Compiled(plugin) if entry.serves(&plugin) => None,
             What::Compiled(plugin) => match plugin.trial(&self.engine, uses) {
                 Ok(()) => {
                     let (sha256, compile_time) = (&plugin.described.sha256, plugin.compile_time);
@@ -296,6 +321,10 @@ impl Library {
 }
 
 impl Entry {
+    fn serves(&self, plugin: &Plugin) -> bool {
+        self.file.as_ref().is_some_and(|file| file.described.sha256 == plugin.described.sha256)
+    }
+
     fn active(&self) -> Option<&Arc<Plugin>> {
         self.file.as_ref().or(self.bundled.as_ref())
     }

@@ -25,15 +25,14 @@ pub fn request(
     snapshot: &Snapshot,
     route: &Route,
     head: &mut request::Parts,
-    original: Uri,
+    original: &Uri,
     client: IpAddr,
 ) -> Result<Option<Response<Body>>, RequestError> {
     if route.filters.is_empty() {
         return Ok(None);
     }
     let lent = std::mem::replace(head, http::Request::new(()).into_parts().0);
-    let original = original.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let mut in_hand = RequestInHand { head: lent, original, client };
+    let mut in_hand = RequestInHand { head: lent, original: path_and_query(original), client };
     for filter in &route.filters {
         let binding = &filter.binding;
         let verdict;
@@ -55,11 +54,22 @@ pub fn request(
 }
 
 /// The request as it is sent on, if a filter will ask for it when the response comes.
-pub fn remember(snapshot: &Snapshot, route: &Route, head: &request::Parts) -> Option<request::Parts> {
+pub fn remember(
+    snapshot: &Snapshot,
+    route: &Route,
+    head: &request::Parts,
+    original: &Uri,
+    client: IpAddr,
+) -> Option<RequestInHand> {
     let asks = |binding: &Binding| {
         snapshot.plugins.get(binding.slot).is_none_or(|plugin| plugin.described.kinds.response_filter)
     };
-    route.filters.iter().any(|filter| asks(&filter.binding)).then(|| head.clone())
+    let asked = route.filters.iter().any(|filter| asks(&filter.binding));
+    asked.then(|| RequestInHand { head: head.clone(), original: path_and_query(original), client })
+}
+
+fn path_and_query(uri: &Uri) -> PathAndQuery {
+    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
 }
 
 /// Shows the response to the route's filters, in reverse. `asked`: what [`remember`] gave.
@@ -70,14 +80,12 @@ pub fn response(
     worker: &Worker,
     snapshot: &Snapshot,
     route: &Route,
-    asked: Option<request::Parts>,
-    client: IpAddr,
+    asked: Option<RequestInHand>,
     head: response::Parts,
     body: Body,
 ) -> Result<Response<Body>, RequestError> {
-    let Some(asked) = asked else { return Ok(Response::from_parts(head, body)) };
-    let original = asked.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let mut in_hand = ResponseInHand { request: RequestInHand { head: asked, original, client }, head };
+    let Some(request) = asked else { return Ok(Response::from_parts(head, body)) };
+    let mut in_hand = ResponseInHand { request, head };
     for filter in route.filters.iter().rev() {
         let binding = &filter.binding;
         let verdict;

@@ -152,10 +152,10 @@ async fn forward(
 
     headers::to_endpoint(&mut head, client);
     let original = std::mem::replace(&mut head.uri, path.into());
-    if let Some(answer) = filter::request(worker, &snapshot, route, &mut head, original, client.address)? {
+    if let Some(answer) = filter::request(worker, &snapshot, route, &mut head, &original, client.address)? {
         return Ok(answer);
     }
-    let asked = filter::remember(&snapshot, route, &head);
+    let asked = filter::remember(&snapshot, route, &head, &original, client.address);
 
     let service = service.ok_or(RequestError::NoEndpoint)?;
     let endpoints = &service.endpoints;
@@ -181,7 +181,7 @@ async fn forward(
 
     let (mut head, body) = response.into_parts();
     headers::to_client(&mut head);
-    filter::response(worker, &snapshot, route, asked, client.address, head, Body::Upstream(body))
+    filter::response(worker, &snapshot, route, asked, head, Body::Upstream(body))
 }
 
 /// The route of a request, its service if there is one, and the path to send on.

@@ -433,6 +433,20 @@ async fn round_robin_goes_on_where_it_was_when_its_plugin_is_replaced() {
     }
 }
 
+#[tokio::test]
+async fn the_same_bytes_written_again_change_nothing() {
+    let [a, b] = two().await;
+    let gateway = Gateway::of(&[&a, &b], "workers = 1");
+    gateway.plug("round-robin", fixture("first"));
+    eventually("it serves", async || gateway.plugin("round-robin").await["bundled"] == false).await;
+    let loaded = gateway.plugin("round-robin").await["loaded_at"].clone();
+    gateway.plug("round-robin", fixture("first"));
+    // What is written after it is loaded after it.
+    gateway.plug("other", fixture("last"));
+    eventually("the later one is loaded", async || gateway.plugin("other").await["state"] == "active").await;
+    assert_eq!(gateway.plugin("round-robin").await["loaded_at"], loaded);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_plugin_does_not_stop_other_routes() {
     let [a, b] = two().await;
