@@ -52,6 +52,8 @@ pub struct Publisher {
     /// The first that knows a service is believed.
     sources: Vec<Source>,
     config: Arc<Config>,
+    /// A configuration that the plugins do not agree with; they may yet.
+    refused: Option<Box<Config>>,
     routes: Arc<Routes>,
 }
 
@@ -64,6 +66,7 @@ impl Publisher {
             uses: Uses::default(),
             sources,
             config: Arc::new(config),
+            refused: None,
             routes: Arc::default(),
         };
         publisher.compile_routes();
@@ -106,25 +109,29 @@ impl Publisher {
     fn take(&mut self, event: Event) -> bool {
         match event {
             Event::Services => false,
-            Event::Config(config) => self.adopt(*config),
+            Event::Config(config) => self.adopt(config),
             Event::Plugin(change) => {
                 let uses = self.uses.of(change.name());
                 self.library.apply(change, &uses);
-                false
+                // A plugin and the routes that need it may come in any order.
+                self.refused.take().is_some_and(|config| self.adopt(config))
             }
         }
     }
 
     /// Takes a new configuration over, if the plugins agree.
-    fn adopt(&mut self, config: Config) -> bool {
+    fn adopt(&mut self, config: Box<Config>) -> bool {
         let known = |plugin: &str, kind, json: &str| self.library.check(plugin, kind, json);
         let mistakes = check_plugins(&config, &known);
         if !mistakes.is_empty() {
             tracing::error!("configuration refused, the one before stays:\n{mistakes}");
+            self.refused = Some(config);
             return false;
         }
-        self.config = Arc::new(config);
+        self.refused = None;
+        self.config = Arc::from(config);
         self.compile_routes();
+        self.library.try_again(&|name| self.uses.of(name));
         tracing::info!(routes = self.routes.list().len(), "configuration loaded");
         true
     }

@@ -6,7 +6,7 @@ use super::{NO_SERVICES, Options, settings, telemetry};
 use crate::gateway::{self, Reload};
 
 /// Runs the gateway until a signal comes.
-pub fn run(options: Options) -> ExitCode {
+pub fn run(mut options: Options) -> ExitCode {
     telemetry();
     let (config, file) = match settings(&options) {
         Ok(settings) => settings,
@@ -18,6 +18,8 @@ pub fn run(options: Options) -> ExitCode {
     if config.registry.file.is_none() && config.registry.zookeeper.is_none() {
         tracing::warn!("{NO_SERVICES}");
     }
+    // The file that was found stays the one: should it go, that is a mistake, and not the end of its routes.
+    options.config = file.clone().or(options.config);
     let read = Box::new(move || settings(&options).map(|(config, _)| config));
     let reload = Reload { file, read };
     super::block_on(gateway::run(config, reload, |addresses| eprintln!("ready: {addresses}")))

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use http::{StatusCode, request};
+use rustc_hash::FxHashMap;
 use wasmtime::{Store, Trap};
 
 use super::bindings::exports::moongate::plugin as exports;
@@ -26,6 +27,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long at most, so that a plugin that depends on something that came back is back soon as well.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Bindings in trouble that a worker remembers of one plugin: they are not told when a binding is gone.
+const TROUBLES: usize = 10_000;
 
 /// Bytes of a filter's own answer.
 const REPLY_BODY: usize = 1 << 20;
@@ -67,11 +71,21 @@ pub struct Instances {
 #[derive(Default)]
 struct Seat {
     instance: Option<Instance>,
-    /// Failures in a row, of this version.
-    failures: u32,
-    suspended_until: Option<Instant>,
-    /// The version that failed: another one starts afresh.
+    /// Another version starts afresh.
     version: u64,
+    /// Failures in a row of a binding, by its generation, so that one route's trouble is not another's; those of the
+    /// start are under [`START`].
+    troubles: FxHashMap<u64, Trouble>,
+}
+
+/// Stands for the plugin itself among the bindings' generations, which start at 1.
+const START: u64 = 0;
+
+/// Failures in a row.
+#[derive(Default)]
+struct Trouble {
+    count: u32,
+    until: Option<Instant>,
 }
 
 struct Instance {
@@ -177,10 +191,9 @@ impl Instances {
         (in_hand.unwrap_or_else(|| unreachable!("the host gives back what it was lent")), outcome)
     }
 
-    /// Starts an instance if there is none.
-    pub(super) fn start(&mut self, plugin: &Arc<Plugin>) -> Result<(), Failure> {
-        let seat = self.seat(plugin, 0)?;
-        seat.instance.as_ref().map(|_| ()).ok_or(Failure::Missing)
+    /// Whether an instance can be started at all.
+    pub(super) fn start(&self, plugin: &Plugin) -> Result<(), Failure> {
+        Instance::start(&self.engine, plugin).map(|_| ())
     }
 
     /// Configures it for a binding and lets a balancer pick.
@@ -210,7 +223,7 @@ impl Instances {
         call: impl FnOnce(&mut Instance) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let worker = self.worker;
-        let seat = self.seat(plugin, binding.slot)?;
+        let seat = self.seat(plugin, binding)?;
         let Some(instance) = &mut seat.instance else {
             return Err(Failure::Missing);
         };
@@ -223,14 +236,17 @@ impl Instances {
         }
 
         match &outcome {
-            Ok(_) => seat.failures = 0,
-            Err(failure) => seat.failed(plugin, failure, counters),
+            // Almost always there is no trouble at all.
+            Ok(_) if seat.troubles.is_empty() => {}
+            Ok(_) => drop(seat.troubles.remove(&binding.generation)),
+            Err(failure) => seat.failed(plugin, binding.generation, failure, counters),
         }
         outcome
     }
 
     /// The seat of this plugin with a running instance of this version in it.
-    fn seat(&mut self, plugin: &Arc<Plugin>, slot: super::Slot) -> Result<&mut Seat, Failure> {
+    fn seat(&mut self, plugin: &Arc<Plugin>, binding: &Binding) -> Result<&mut Seat, Failure> {
+        let slot = binding.slot;
         if self.seats.len() <= slot {
             self.seats.resize_with(slot + 1, Seat::default);
         }
@@ -238,11 +254,11 @@ impl Instances {
         if seat.version != plugin.id {
             *seat = Seat { version: plugin.id, ..Seat::default() };
         }
+        if !seat.troubles.is_empty() && (seat.suspended(START) || seat.suspended(binding.generation)) {
+            return Err(Failure::Suspended);
+        }
         if seat.instance.is_some() {
             return Ok(seat);
-        }
-        if seat.suspended_until.is_some_and(|until| Instant::now() < until) {
-            return Err(Failure::Suspended);
         }
         let counters = self.worker.and_then(|worker| plugin.counters.get(worker));
         match Instance::start(&self.engine, plugin) {
@@ -250,11 +266,12 @@ impl Instances {
                 if let Some(counters) = counters {
                     counters.instances.fetch_add(1, Relaxed);
                 }
+                seat.troubles.remove(&START);
                 seat.instance = Some(instance);
                 Ok(seat)
             }
             Err(failure) => {
-                seat.failed(plugin, &failure, counters);
+                seat.failed(plugin, START, &failure, counters);
                 Err(failure)
             }
         }
@@ -262,7 +279,12 @@ impl Instances {
 }
 
 impl Seat {
-    fn failed(&mut self, plugin: &Plugin, failure: &Failure, counters: Option<&Counters>) {
+    fn suspended(&self, whose: u64) -> bool {
+        let until = self.troubles.get(&whose).and_then(|trouble| trouble.until);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn failed(&mut self, plugin: &Plugin, whose: u64, failure: &Failure, counters: Option<&Counters>) {
         let (poisoned, count) = match failure {
             Failure::Trapped(_) => (true, counters.map(|it| &it.traps)),
             Failure::TimedOut => (true, counters.map(|it| &it.timeouts)),
@@ -277,13 +299,17 @@ impl Seat {
         }
         // After a trap no call may enter the store again.
         self.instance = None;
-        self.failures += 1;
-        if self.failures < PATIENCE {
+        if self.troubles.len() >= TROUBLES {
+            self.troubles.clear();
+        }
+        let trouble = self.troubles.entry(whose).or_default();
+        trouble.count += 1;
+        if trouble.count < PATIENCE {
             return;
         }
-        let pause = PAUSE.saturating_mul(1 << (self.failures - PATIENCE).min(10)).min(LONGEST_PAUSE);
-        self.suspended_until = Some(Instant::now() + pause);
-        tracing::warn!(plugin = %plugin.name, %failure, failures = self.failures, ?pause, "suspending a plugin");
+        let pause = PAUSE.saturating_mul(1 << (trouble.count - PATIENCE).min(10)).min(LONGEST_PAUSE);
+        trouble.until = Some(Instant::now() + pause);
+        tracing::warn!(plugin = %plugin.name, %failure, failures = trouble.count, ?pause, "suspending a use of a plugin");
     }
 }
 

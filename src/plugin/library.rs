@@ -4,10 +4,10 @@
 //! The [`Scanner`] reads and compiles, off the serving threads; the [`Library`] decides, in the publisher.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
+use std::{fs, io};
 
 use anyhow::{Context, Result, ensure};
 use tokio::sync::{Semaphore, mpsc};
@@ -97,7 +97,7 @@ impl Scanner {
         let mut watch = Watch::new(&self.dir);
         let turns = Arc::new(Semaphore::new(COMPILATIONS));
         loop {
-            watch.changed().await;
+            // Before the first wait, too: the start took its time after its scan.
             let (gone, candidates) = self.look();
             for change in gone {
                 if changes.send(change).await.is_err() {
@@ -116,22 +116,38 @@ impl Scanner {
                     }
                 });
             }
+            watch.changed().await;
+        }
+    }
+
+    /// What lies in the directory. One that is not there holds nothing; it may come.
+    fn files(&self) -> io::Result<Vec<PathBuf>> {
+        use io::ErrorKind::{NotADirectory, NotFound};
+        match fs::read_dir(&self.dir) {
+            Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+            Err(error) if [NotFound, NotADirectory].contains(&error.kind()) => Ok(Vec::new()),
+            Err(error) => Err(error),
         }
     }
 
     /// What is gone, and what must be compiled.
     fn look(&mut self) -> (Vec<Change>, Vec<Candidate>) {
+        let Ok(files) = self.files() else {
+            // What cannot be read is not gone; the next look may be luckier.
+            return (Vec::new(), Vec::new());
+        };
         let mut found = BTreeMap::new();
-        // A directory that is not there holds no plugins; it may come.
-        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let name = entry.file_name();
-            let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".wasm")) else { continue };
+        for path in files {
+            let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".wasm")) else { continue };
             if name.is_empty() || name.starts_with('.') {
                 continue;
             }
-            let Ok(metadata) = fs::metadata(&path) else { continue };
-            found.insert(Arc::from(name), (Stamp::of(&metadata), path));
+            let name: Arc<str> = name.into();
+            match fs::metadata(&path) {
+                Ok(metadata) => drop(found.insert(name, (Stamp::of(&metadata), path))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => drop(self.seen.get(&name).map(|stamp| found.insert(name.clone(), (stamp.clone(), path)))),
+            }
         }
 
         let mut order = self.order;
@@ -154,9 +170,9 @@ impl Scanner {
 }
 
 impl Candidate {
-    /// None if the file has changed again meanwhile: then there is, or will be, another candidate.
+    /// None if the file has changed again or is gone: then there is, or will be, another change.
     fn compile(self, engine: &Engine, workers: usize) -> Option<Change> {
-        if fs::metadata(&self.path).is_ok_and(|metadata| Stamp::of(&metadata) != self.stamp) {
+        if fs::metadata(&self.path).is_ok_and(|it| Stamp::of(&it) != self.stamp) || !self.path.exists() {
             return None;
         }
         let name = self.name.clone();
@@ -196,6 +212,8 @@ struct Entry {
     bundled: Option<Arc<Plugin>>,
     file: Option<Arc<Plugin>>,
     refused: Option<Refused>,
+    /// What failed its trial, and may pass when routes use it otherwise.
+    waiting: Option<Arc<Plugin>>,
     order: u64,
 }
 
@@ -247,6 +265,7 @@ impl Library {
             return;
         }
         entry.order = order;
+        entry.waiting = None;
         let refused = match what {
             What::Gone => {
                 entry.file = None;
@@ -263,7 +282,10 @@ impl Library {
                     entry.file = Some(plugin);
                     None
                 }
-                Err(reason) => Some(format!("on trial, {reason}")),
+                Err(reason) => {
+                    entry.waiting = Some(plugin);
+                    Some(format!("on trial, {reason}"))
+                }
             },
         };
         entry.refused = refused.map(|reason| {
@@ -271,8 +293,17 @@ impl Library {
             tracing::warn!(plugin = %name, reason, serving, "plugin file refused");
             Refused { reason, at: SystemTime::now() }
         });
-        if entry.active().is_none() && entry.refused.is_none() {
-            self.entries.remove(&name);
+    }
+
+    /// Tries the files again that failed their trial, for routes have changed.
+    pub fn try_again(&mut self, uses: &dyn Fn(&str) -> Vec<(Kind, Arc<str>)>) {
+        let waiting = self.entries.iter().filter_map(|(name, entry)| Some((name, entry.order, entry.waiting.clone()?)));
+        let waiting: Vec<Change> = waiting
+            .map(|(name, order, plugin)| Change { name: name.clone(), order, what: What::Compiled(plugin) })
+            .collect();
+        for change in waiting {
+            let uses = uses(&change.name);
+            self.apply(change, &uses);
         }
     }
 
@@ -316,11 +347,16 @@ impl Library {
             active: entry.active().cloned(),
             refused: entry.refused.clone(),
         };
-        self.entries.iter().map(status).collect()
+        self.entries.iter().filter(|(_, entry)| entry.is_known()).map(status).collect()
     }
 }
 
 impl Entry {
+    /// One that is gone stays for its order: something older may still come, and is then to be left alone.
+    fn is_known(&self) -> bool {
+        self.active().is_some() || self.refused.is_some()
+    }
+
     fn serves(&self, plugin: &Plugin) -> bool {
         self.file.as_ref().is_some_and(|file| file.described.sha256 == plugin.described.sha256)
     }

@@ -98,6 +98,11 @@ impl Progress {
         (self.state.get(), self.last.get())
     }
 
+    /// Counts from now.
+    pub fn start(&self) {
+        self.last.set(Instant::now());
+    }
+
     fn to(&self, state: Upload) {
         self.state.set(state);
         self.last.set(Instant::now());

@@ -12,7 +12,7 @@ use crate::config::FilterFailure;
 use crate::error::RequestError;
 use crate::plugin::host::{RequestInHand, ResponseInHand};
 use crate::plugin::instance::Verdict;
-use crate::plugin::{Binding, Failure};
+use crate::plugin::{Binding, Failure, Kind};
 use crate::routes::Route;
 use crate::snapshot::Snapshot;
 
@@ -40,8 +40,9 @@ pub fn request(
             Some(plugin) if plugin.described.kinds.request_filter => {
                 worker.plugins.borrow_mut().on_request(plugin, binding, in_hand)
             }
-            Some(_) => continue,
-            None => (in_hand, Err(Failure::Missing)),
+            Some(plugin) if plugin.described.kinds.serve(Kind::Filter) => continue,
+            // Not there, or something else by now: what it guarded stays closed.
+            _ => (in_hand, Err(Failure::Missing)),
         };
         match verdict {
             Ok(Verdict::Next) => {}
@@ -62,7 +63,8 @@ pub fn remember(
     client: IpAddr,
 ) -> Option<RequestInHand> {
     let asks = |binding: &Binding| {
-        snapshot.plugins.get(binding.slot).is_none_or(|plugin| plugin.described.kinds.response_filter)
+        let kinds = snapshot.plugins.get(binding.slot).map(|plugin| plugin.described.kinds);
+        kinds.is_none_or(|kinds| kinds.response_filter || !kinds.serve(Kind::Filter))
     };
     let asked = route.filters.iter().any(|filter| asks(&filter.binding));
     asked.then(|| RequestInHand { head: head.clone(), original: path_and_query(original), client })
@@ -93,8 +95,9 @@ pub fn response(
             Some(plugin) if plugin.described.kinds.response_filter => {
                 worker.plugins.borrow_mut().on_response(plugin, binding, in_hand)
             }
-            Some(_) => continue,
-            None => (in_hand, Err(Failure::Missing)),
+            Some(plugin) if plugin.described.kinds.serve(Kind::Filter) => continue,
+            // Not there, or something else by now: what it guarded stays closed.
+            _ => (in_hand, Err(Failure::Missing)),
         };
         match verdict {
             Ok(Verdict::Next) => {}

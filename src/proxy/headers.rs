@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Version, request, response};
 
+use crate::error::RequestError;
+
 /// Names a request in logs, here and at the endpoint.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -28,6 +30,9 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     KEEP_ALIVE,
     PROXY_CONNECTION,
 ];
+
+/// Fields that `Connection` cannot have taken away.
+const KEPT: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, REQUEST_ID];
 
 /// A client, as endpoints are told of it; made once for a connection.
 pub struct Client {
@@ -65,6 +70,49 @@ pub fn request_id(head: &mut request::Parts, rng: &mut fastrand::Rng) -> HeaderV
     id
 }
 
+/// Whether it is clear which host and path the request means.
+///
+/// # Errors
+/// [`RequestError::Malformed`] for what an endpoint might understand in another way than the routes did: no or more
+/// than one `Host` (RFC 9112, section 3.2), user information in the host, dot segments in the path.
+pub fn check(head: &request::Parts) -> Result<(), RequestError> {
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(RequestError::Malformed("the request has more than one host"));
+    }
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    if host.is_none() && authority.is_none() && head.version == Version::HTTP_11 {
+        return Err(RequestError::Malformed("the request has no host"));
+    }
+    if host.is_some_and(|host| host.as_bytes().contains(&b'@')) || authority.is_some_and(|it| it.contains('@')) {
+        return Err(RequestError::Malformed("the request's host has user information in it"));
+    }
+    if has_dot_segment(head.uri.path()) {
+        return Err(RequestError::Malformed(DOT_SEGMENT));
+    }
+    Ok(())
+}
+
+/// What the client is told of a dot segment.
+pub const DOT_SEGMENT: &str = "the path has a segment that is one dot or two";
+
+/// Whether a segment of the path is `.` or `..`, written out or encoded (RFC 3986, section 6.2.2).
+pub fn has_dot_segment(path: &str) -> bool {
+    // Most paths have no dot at all before their last segment.
+    path.split('/').any(|segment| {
+        segment.len() <= 6 && {
+            let mut rest = segment;
+            let mut dots = 0;
+            while let Some(after) = rest.strip_prefix('.').or(rest.strip_prefix("%2e")).or(rest.strip_prefix("%2E")) {
+                dots += 1;
+                rest = after;
+            }
+            rest.is_empty() && (1..=2).contains(&dots)
+        }
+    })
+}
+
 /// Makes a client's head one for an endpoint.
 pub fn to_endpoint(head: &mut request::Parts, client: &Client) {
     strip_hop_by_hop(&mut head.headers);
@@ -76,7 +124,9 @@ pub fn to_endpoint(head: &mut request::Parts, client: &Client) {
     {
         head.headers.insert(header::HOST, host);
     }
-    if let Some(host) = head.headers.get(header::HOST).cloned() {
+    // HTTP/1.0 may leave it out, HTTP/1.1 may leave it empty.
+    head.headers.entry(header::HOST).or_insert(HeaderValue::from_static(""));
+    if let Some(host) = head.headers.get(header::HOST).filter(|host| !host.is_empty()).cloned() {
         head.headers.insert(FORWARDED_HOST, host);
     }
     head.headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
@@ -124,7 +174,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
         let tokens = tokens.filter(|it| !it.eq_ignore_ascii_case(b"keep-alive") && !it.eq_ignore_ascii_case(b"close"));
         // Nobody may have these taken away: they say what the request is, and who answers for it.
         let names = tokens.filter_map(|token| HeaderName::from_bytes(token).ok());
-        named.extend(names.filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH));
+        named.extend(names.filter(|name| !KEPT.contains(name)));
     }
     named.iter().for_each(|name| drop(headers.remove(name)));
     for (at, name) in HOP_BY_HOP.iter().enumerate() {
@@ -196,6 +246,31 @@ mod tests {
                 "x-forwarded-proto: http",
             ]
         );
+    }
+
+    #[test]
+    fn what_can_be_misunderstood_is_refused() {
+        let with = |headers: &[(&str, &str)], uri: &str| {
+            let mut head = head(headers);
+            head.uri = uri.parse().unwrap();
+            check(&head).is_ok()
+        };
+        let host = [("host", "x")];
+        for (headers, uri, fine) in [
+            (&host[..], "/a/b.c/..d/...", true),
+            (&[], "/", false),
+            (&[], "http://x/", true),
+            (&[("host", "x"), ("host", "x")], "/", false),
+            (&[("host", "a@x")], "/", false),
+            (&host, "http://a@x/", false),
+            (&host, "/a/../b", false),
+            (&host, "/a/%2e%2E/b", false),
+            (&host, "/a/.%2e", false),
+            (&host, "/./a", false),
+            (&host, "/a?b=/../c", true),
+        ] {
+            assert_eq!(with(headers, uri), fine, "{headers:?} {uri}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::error::RequestError;
@@ -107,7 +107,7 @@ pub async fn handle(worker: &Worker, client: &Client, request: Request<Incoming>
     let (mut head, body) = request.into_parts();
     let id = headers::request_id(&mut head, &mut worker.rng.borrow_mut());
     let problem = reply::wants_problem(&head);
-    let root = head.uri.path() == "/";
+    let root = head.uri.path() == "/" && [Method::GET, Method::HEAD].contains(&head.method);
 
     let response = match unwinding(forward(worker, client, head, body)).await {
         Ok(response) => response,
@@ -147,6 +147,7 @@ async fn forward(
     mut head: http::request::Parts,
     body: Incoming,
 ) -> Result<Response<Body>, RequestError> {
+    headers::check(&head)?;
     let snapshot = worker.snapshot();
     let (route, service, path) = locate(&snapshot, &head)?;
 
@@ -191,6 +192,9 @@ fn locate<'a>(
 ) -> Result<(&'a Route, Option<&'a Arc<Service>>, http::uri::PathAndQuery), RequestError> {
     match snapshot.routes.find(head) {
         Target::Explicit(route, path) => Ok((route, snapshot.services.get(&route.service), path)),
+        Target::Implicit(_, path) if headers::has_dot_segment(path.path()) => {
+            Err(RequestError::Malformed(headers::DOT_SEGMENT))
+        }
         Target::Implicit(name, path) => {
             let service = snapshot.services.get(&*name).ok_or(RequestError::NoRoute)?;
             let route = service.implicit.as_deref().ok_or(RequestError::NoRoute)?;

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::header::{self, HeaderValue};
 use http::{Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -80,6 +81,10 @@ impl Upstream {
         let inflight = endpoint.live.start();
         let mut pooled = self.take(endpoint.live.id);
         let mut request = Request::from_parts(head, body);
+        if matches!(request.body(), Outgoing::Stream(..)) && !request.headers().contains_key(header::CONTENT_LENGTH) {
+            // Said outright, because hyper takes a GET without a length for one without a body.
+            request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         loop {
             let (mut sender, was_pooled, copy) = match pooled.take() {
                 Some(sender) => (sender, true, repeatable(&request).then(|| copy(&request))),
@@ -93,6 +98,10 @@ impl Upstream {
             };
             let sent = Instant::now();
             let progress = request.body().progress();
+            if let Some(progress) = &progress {
+                // Connecting, here and elsewhere, was not the body's time.
+                progress.start();
+            }
             let mut error = match in_time(sender.try_send_request(request), progress, timeouts).await {
                 Ok(Ok(response)) => {
                     inflight.succeeded(sent.elapsed());
@@ -111,7 +120,7 @@ impl Upstream {
             match (unsent, copy) {
                 // A pooled connection was closed while it was idle, or just now: nobody's fault.
                 (Some(unsent), _) if was_pooled => request = unsent,
-                (None, Some(copy)) if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
+                (None, Some(copy)) if broke_off(&error) => {
                     request = copy;
                 }
                 (unsent, _) => {
@@ -207,6 +216,17 @@ impl Upstream {
             body
         })
     }
+}
+
+/// Whether the connection ended before a response did, one way or another.
+fn broke_off(error: &hyper::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let lost = [BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected];
+    error.is_incomplete_message()
+        || error.is_canceled()
+        || error.is_closed()
+        || source.is_some_and(|error| lost.contains(&error.kind()))
 }
 
 /// Waits for a response's head: as long as the request's body moves, and then for the time that an endpoint has.

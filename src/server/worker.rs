@@ -64,9 +64,8 @@ async fn run(setup: Setup) {
     let Setup { index, listeners, current, engine, metrics, mut stop } = setup;
     let worker = Rc::new(Worker::new(current, Instances::new(engine, Some(index)), metrics));
     let drain = Rc::new(Drain::default());
-    for listener in listeners {
-        tokio::task::spawn_local(accept(listener, worker.clone(), drain.clone(), stop.clone()));
-    }
+    let accepting = listeners.into_iter().map(|listener| accept(listener, worker.clone(), drain.clone(), stop.clone()));
+    let accepting: Vec<_> = accepting.map(tokio::task::spawn_local).collect();
     let mut tick = tokio::time::interval(TIDY);
     let limit = loop {
         tokio::select! {
@@ -79,8 +78,10 @@ async fn run(setup: Setup) {
             },
         }
     };
-    // The acceptors take what the kernel has already accepted, so that nobody is turned away.
-    tokio::task::yield_now().await;
+    for acceptor in accepting {
+        // One that panicked accepts nothing more either.
+        let _ = acceptor.await;
+    }
     drain.start();
     if tokio::time::timeout(limit, drain.finished()).await.is_err() {
         tracing::warn!(worker = index, connections = drain.count(), "closing connections that did not end in time");
@@ -99,9 +100,8 @@ async fn accept(
     };
     loop {
         let accepted = tokio::select! {
-            biased;
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(Option::is_some) => return,
+            _ = stop.wait_for(Option::is_some) => break,
         };
         match accepted {
             Ok((stream, client)) => {
@@ -111,6 +111,14 @@ async fn accept(
                 tracing::warn!(%error, "accepting a connection, retrying");
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
+        }
+    }
+    // What the kernel has accepted for this socket would be reset when it is closed, so it is taken as well.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, client)) = listener.accept() {
+        let adopted = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = adopted {
+            drop(tokio::task::spawn_local(serve(stream, client, worker.clone(), drain.clone())));
         }
     }
 }

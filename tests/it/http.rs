@@ -355,6 +355,58 @@ async fn methods_and_bodiless_answers_pass() {
 }
 
 #[tokio::test]
+async fn what_can_be_misunderstood_is_refused_and_what_is_rare_passes() {
+    let whole = serving(|request| async {
+        let host = request.headers().get("host").map_or("none", |host| host.to_str().unwrap()).to_owned();
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let text = format!("host {host:?}, body {}", String::from_utf8_lossy(&body));
+        Response::new(Full::from(text).map_err(|never| match never {}).boxed())
+    });
+    let gateway = in_front_of(&[whole.await], "workers = 1\nheader_routes = \"/services\"\n");
+    for (request, expected) in [
+        ("GET /s/ HTTP/1.1\r\nconnection: close\r\n\r\n", "400"),
+        ("GET /s/ HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n", "400"),
+        ("GET http://a@b/s/ HTTP/1.1\r\nhost: b\r\nconnection: close\r\n\r\n", "400"),
+        ("GET /s/../t HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "400"),
+        ("GET /s/%2e%2E/t HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "400"),
+        (
+            "GET /services HTTP/1.1\r\nhost: a\r\nservice_name: s\r\napi_name: /a/../b\r\nconnection: close\r\n\r\n",
+            "400",
+        ),
+        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", "404"),
+        ("GET /s/ HTTP/1.0\r\n\r\n", "host \"\", body "),
+        ("GET http://b/s/ HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "host \"b\", body "),
+        (
+            "GET /s/ HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n4\r\nfind\r\n0\r\n\r\n",
+            "host \"a\", body find",
+        ),
+    ] {
+        let answer = raw(gateway.http, request.as_bytes()).await;
+        let found = match expected.parse::<u16>() {
+            Ok(_) => answer.split(' ').nth(1) == Some(expected),
+            Err(_) => answer.ends_with(expected),
+        };
+        assert!(found, "{request} was answered with {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_gone_changes_nothing() {
+    let origin = Origin::start().await;
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("services.toml"), services("s", &[&origin])).unwrap();
+    let text = "listen = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n[registry.file]\npath = \"services.toml\"\n\
+                [[routes]]\npath_prefix = \"/shop\"\nservice = \"s\"\n";
+    fs::write(dir.path().join("moongate.toml"), text).unwrap();
+    // Found because it is there, not because it was named.
+    let gateway = Gateway::spawn(dir, &[]);
+    fs::remove_file(gateway.path("moongate.toml")).unwrap();
+    eventually("it is told", async || gateway.log().contains("moongate.toml")).await;
+    assert_eq!(get(gateway.http, "/shop").await.status, StatusCode::OK);
+    assert_eq!(get(gateway.http, "/s/").await.status, StatusCode::NOT_FOUND, "nobody wrote automatic routes");
+}
+
+#[tokio::test]
 async fn a_drain_ends_what_runs_and_takes_nothing_new() {
     let (release, held) = tokio::sync::watch::channel(false);
     let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();

@@ -304,12 +304,20 @@ async fn a_balancer_built_elsewhere_from_the_wit_alone_works_when_dropped_in() {
 
     let address = gateway.http;
     let mut waiting = Vec::new();
-    // The first pick may fall on either; ask until one is held.
-    while gateway.metric(&format!("moongate_endpoint_inflight{{service=\"s\",endpoint=\"{slow_address}\"}}")).await
-        < 1.0
-    {
-        waiting.push(tokio::spawn(async move { get(address, "/s/").await.text().to_owned() }));
-        tokio::task::yield_now().await;
+    // The first pick may fall on either; ask, one at a time, until one is held.
+    let inflight = format!("moongate_endpoint_inflight{{service=\"s\",endpoint=\"{slow_address}\"}}");
+    loop {
+        let asking = tokio::spawn(async move { get(address, "/s/").await.text().to_owned() });
+        let mut held = false;
+        eventually("it is answered or held", async || {
+            held = gateway.metric(&inflight).await == 1.0;
+            held || asking.is_finished()
+        })
+        .await;
+        waiting.push(asking);
+        if held {
+            break;
+        }
     }
     for _ in 0..50 {
         assert_eq!(get(gateway.http, "/s/").await.text(), quick.name());
@@ -431,6 +439,21 @@ async fn round_robin_goes_on_where_it_was_when_its_plugin_is_replaced() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_plugin_and_the_routes_that_need_it_may_come_in_any_order() {
+    let [a, b] = two().await;
+    let gateway = Gateway::of(&[&a, &b], "");
+    let file = gateway.path("moongate.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let route = "[[routes]]\npath_prefix = \"/mine\"\nservice = \"s\"\nbalancer = \"mine\"\n";
+    fs::write(gateway.path("new"), format!("{text}{route}")).unwrap();
+    fs::rename(gateway.path("new"), &file).unwrap();
+    eventually("it is refused", async || gateway.log().contains("there is no plugin \"mine\"")).await;
+    assert_eq!(get(gateway.http, "/mine").await.status, StatusCode::NOT_FOUND);
+    gateway.plug("mine", fixture("last"));
+    eventually("both are there", async || get(gateway.http, "/mine").await.text() == b.name()).await;
 }
 
 #[tokio::test]

@@ -26,11 +26,13 @@ fn writable(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
 }
 
 fn get(headers: &HeaderMap, name: &str) -> Option<String> {
-    Some(headers.get(name)?.to_str().ok()?.to_owned())
+    Some(std::str::from_utf8(headers.get(name)?.as_bytes()).ok()?.to_owned())
 }
 
 fn all(headers: &HeaderMap) -> Vec<Header> {
-    let text = |(name, value): (&HeaderName, &HeaderValue)| Some((name.as_str().into(), value.to_str().ok()?.into()));
+    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+        Some((name.as_str().into(), std::str::from_utf8(value.as_bytes()).ok()?.into()))
+    };
     headers.iter().filter_map(text).collect()
 }
 
