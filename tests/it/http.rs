@@ -147,19 +147,26 @@ async fn own_answers_say_what_and_not_where() {
 
 #[tokio::test]
 async fn a_refused_connection_is_retried_on_another_endpoint() {
-    let origin = Origin::start().await;
+    // It reads what it is sent: one that answers and closes before that may lose its answer on the way.
+    let alive = serving(|request| async {
+        let length = request.into_body().collect().await.unwrap().to_bytes().len();
+        Response::new(Full::from(format!("{length} bytes")).map_err(|never| match never {}).boxed())
+    })
+    .await;
     let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let gateway = in_front_of(&[dead, origin.address], "workers = 1\n");
+    let gateway = in_front_of(&[dead, alive], "workers = 1\n");
     for _ in 0..20 {
-        assert_eq!(get(gateway.http, "/s/").await.text(), origin.name());
+        assert_eq!(get(gateway.http, "/s/").await.text(), "0 bytes");
     }
     // Also with a body, of which nothing is lost: it is sent only where there is a connection.
-    let body = Full::from(Bytes::from(vec![b'x'; 300_000]));
-    let request = Request::post("/s/").header("host", "x").body(body).unwrap();
-    assert_eq!(Client::to(gateway.http).await.send(request).await.unwrap().status, StatusCode::OK);
+    for _ in 0..2 {
+        let body = Full::from(Bytes::from(vec![b'x'; 300_000]));
+        let request = Request::post("/s/").header("host", "x").body(body).unwrap();
+        assert_eq!(Client::to(gateway.http).await.send(request).await.unwrap().text(), "300000 bytes");
+    }
     assert!(gateway.metric("moongate_retries_total").await >= 10.0);
 
-    let none = in_front_of(&[dead, origin.address], "[defaults]\nretries = 0\n");
+    let none = in_front_of(&[dead, alive], "[defaults]\nretries = 0\n");
     let mut statuses: Vec<u16> = Vec::new();
     for _ in 0..10 {
         statuses.push(get(none.http, "/s/").await.status.as_u16());
