@@ -131,7 +131,7 @@ impl Publisher {
         self.refused = None;
         self.config = Arc::from(config);
         self.compile_routes();
-        self.library.try_again(&|name| self.uses.of(name));
+        self.library.try_again(|name| self.uses.of(name));
         tracing::info!(routes = self.routes.list().len(), "configuration loaded");
         true
     }

@@ -296,7 +296,7 @@ impl Library {
     }
 
     /// Tries the files again that failed their trial, for routes have changed.
-    pub fn try_again(&mut self, uses: &dyn Fn(&str) -> Vec<(Kind, Arc<str>)>) {
+    pub fn try_again(&mut self, uses: impl Fn(&str) -> Vec<(Kind, Arc<str>)>) {
         let waiting = self.entries.iter().filter_map(|(name, entry)| Some((name, entry.order, entry.waiting.clone()?)));
         let waiting: Vec<Change> = waiting
             .map(|(name, order, plugin)| Change { name: name.clone(), order, what: What::Compiled(plugin) })
