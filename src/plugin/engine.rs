@@ -28,7 +28,7 @@ const TABLE_ELEMENTS: usize = 100_000;
 pub struct Limits {
     /// Bytes of linear memory of one instance.
     pub memory: u64,
-    /// How long one call may take; it is stopped at most half as long after.
+    /// How long one call may take; it is stopped at most half as long after; at the shortest limits, a millisecond.
     pub call: Duration,
 }
 
