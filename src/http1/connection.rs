@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
+use super::encode;
 use crate::stream::Stream;
 use crate::timer::Timer;
 
@@ -31,6 +32,8 @@ pub struct Connection {
     written: usize,
     /// What is to be written behind `output`.
     piece: Bytes,
+    /// And what behind that: the end of a chunk.
+    tail: &'static [u8],
     ended: bool,
     /// For whatever it waits for.
     pub timer: Timer,
@@ -50,6 +53,7 @@ impl Connection {
             output: Vec::new(),
             written: 0,
             piece: Bytes::new(),
+            tail: b"",
             ended: false,
             timer: Timer::default(),
         }
@@ -97,21 +101,32 @@ impl Connection {
     /// Puts a piece behind what is to be written. Only when [`Connection::has_room`].
     pub fn put(&mut self, piece: Bytes) {
         debug_assert!(self.has_room());
-        if piece.len() <= COPIED && self.written == 0 {
+        if piece.len() <= COPIED {
             self.output.extend_from_slice(&piece);
         } else {
             self.piece = piece;
         }
     }
 
+    /// Puts a piece as a chunk. Only when [`Connection::has_room`].
+    pub fn put_chunk(&mut self, piece: Bytes) {
+        encode::chunk_size(&mut self.output, piece.len());
+        self.put(piece);
+        if self.piece.is_empty() {
+            self.output.extend_from_slice(b"\r\n");
+        } else {
+            self.tail = b"\r\n";
+        }
+    }
+
     /// Whether another piece may be put.
     pub fn has_room(&self) -> bool {
-        self.piece.is_empty() && self.output.len() < BODY
+        self.piece.is_empty() && self.tail.is_empty() && self.output.len() < BODY
     }
 
     /// Whether everything was written.
     pub fn is_flushed(&self) -> bool {
-        self.piece.is_empty() && self.output.len() == self.written
+        self.piece.is_empty() && self.tail.is_empty() && self.output.len() == self.written
     }
 
     /// Writes what there is; says how many bytes went in this call, once all is written.
@@ -122,12 +137,11 @@ impl Connection {
         while !self.is_flushed() {
             let head = &self.output[self.written..];
             let stream = Pin::new(&mut self.stream);
-            let wrote = if head.is_empty() {
-                stream.poll_write(context, &self.piece)
-            } else if self.piece.is_empty() {
+            let wrote = if self.piece.is_empty() && self.tail.is_empty() {
                 stream.poll_write(context, head)
             } else {
-                stream.poll_write_vectored(context, &[IoSlice::new(head), IoSlice::new(&self.piece)])
+                let parts = [IoSlice::new(head), IoSlice::new(&self.piece), IoSlice::new(self.tail)];
+                stream.poll_write_vectored(context, &parts)
             };
             let wrote = match wrote {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -137,8 +151,10 @@ impl Connection {
             };
             *moved += wrote;
             let of_head = wrote.min(head.len());
+            let of_piece = (wrote - of_head).min(self.piece.len());
             self.written += of_head;
-            self.piece.advance(wrote - of_head);
+            self.piece.advance(of_piece);
+            self.tail = &self.tail[wrote - of_head - of_piece..];
         }
         self.output.clear();
         if self.output.capacity() > BODY {

@@ -51,6 +51,13 @@ impl Target {
         Target { text, path }
     }
 
+    /// Of text that may be anything; none if it cannot be sent as it is: it does not begin with `/`, or has a byte that
+    /// would end the request line or begin a fragment.
+    pub fn sendable(text: String) -> Option<Target> {
+        let fine = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        fine.then(|| Target::new(text))
+    }
+
     /// Both, as they are sent.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -59,6 +66,16 @@ impl Target {
     /// The path, which begins with `/`.
     pub fn path(&self) -> &str {
         &self.text[..self.path]
+    }
+
+    /// Takes so many bytes off the path's beginning; what is left begins with `/` again.
+    pub fn cut(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        let slash = if self.text[..self.path].as_bytes().get(bytes) == Some(&b'/') { "" } else { "/" };
+        self.text.replace_range(..bytes.min(self.path), slash);
+        self.path = self.path.saturating_sub(bytes) + slash.len();
     }
 
     /// What stands behind the `?`; none if there is no `?`.
@@ -173,3 +190,28 @@ impl std::fmt::Display for BodyError {
 }
 
 impl std::error::Error for BodyError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_loses_its_prefix_and_stays_one() {
+        for (text, cut, left) in [
+            ("/a/b?c", 0, "/a/b?c"),
+            ("/a/b?c", 2, "/b?c"),
+            ("/a?c/d", 2, "/?c/d"),
+            ("/a", 2, "/"),
+            ("/a//b", 2, "//b"),
+            ("/", 1, "/"),
+        ] {
+            let mut target = Target::new(text.into());
+            target.cut(cut);
+            assert_eq!(target.as_str(), left, "{text} without {cut}");
+            assert_eq!(target, Target::new(left.into()));
+        }
+        for text in ["", "a", "/a b", "/a#b", "/ä", "/a\r\n"] {
+            assert!(Target::sendable(text.into()).is_none(), "{text:?}");
+        }
+    }
+}
