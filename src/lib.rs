@@ -5,6 +5,7 @@ pub mod config;
 pub mod watch;
 pub mod registry;
 pub mod endpoint;
+pub mod message;
 pub mod plugin;
 pub mod routes;
 pub mod snapshot;

@@ -1,0 +1,3 @@
+//! Requests and responses as the gateway reads them: the rules by which their parts are judged, no input or output.
+
+pub mod path;
