@@ -1,3 +1,4 @@
 //! Requests and responses as the gateway reads them: the rules by which their parts are judged, no input or output.
 
+pub mod authority;
 pub mod path;
