@@ -8,8 +8,10 @@ use std::io;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
+pub mod authority;
 pub mod fields;
 pub mod known;
+pub mod path;
 
 pub use fields::{Field, Fields, Name};
 pub use known::Known;
