@@ -42,7 +42,7 @@ impl Stream {
         self.tcp().peer_addr()
     }
 
-    /// Whether small pieces are sent at once. What is written here are whole messages, so there is nothing to wait for.
+    /// Whether small pieces are sent at once: what is written are whole messages, so there is nothing to wait for.
     ///
     /// # Errors
     /// If the connection is gone.
