@@ -26,18 +26,18 @@ const MOST_WORKERS: i64 = 1024;
 /// itself, also within a list.
 macro_rules! written_as_string {
     ($($name:ident: $expected:literal),* $(,)?) => {$(
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
                 struct Written;
 
-                impl Visitor<'_> for Written {
+                impl serde::de::Visitor<'_> for Written {
                     type Value = $name;
 
-                    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                         out.write_str($expected)
                     }
 
-                    fn visit_str<E: Error>(self, text: &str) -> Result<$name, E> {
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
                         text.parse().map_err(E::custom)
                     }
                 }
@@ -47,6 +47,8 @@ macro_rules! written_as_string {
         }
     )*};
 }
+
+pub(super) use written_as_string;
 
 written_as_string! {
     Time: "a time like \"10s\"",
@@ -85,6 +87,11 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// A [`Time`] that may be zero.
 pub(super) fn time_or_zero<'de, D: Deserializer<'de>>(from: D) -> Result<Time, D::Error> {
     duration(&String::deserialize(from)?).map(Time).map_err(D::Error::custom)
+}
+
+/// [`time_or_zero`] where it is optional.
+pub(super) fn some_time_or_zero<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Time>, D::Error> {
+    time_or_zero(from).map(Some)
 }
 
 /// A [`Time`] that a plugin's call may take.
@@ -147,6 +154,25 @@ pub(super) fn memory_limit<'de, D: Deserializer<'de>>(from: D) -> Result<ByteSiz
     } else {
         Err(D::Error::custom(format!("{} bytes is not between 64KiB and 4GiB", size.0)))
     }
+}
+
+/// A [`ByteSize`] in whole KiB from the one to the other.
+pub(super) fn kibibytes<'de, const LEAST: u64, const MOST: u64, D: Deserializer<'de>>(
+    from: D,
+) -> Result<ByteSize, D::Error> {
+    let size = ByteSize::deserialize(from)?;
+    if (LEAST << 10..=MOST << 10).contains(&size.0) {
+        Ok(size)
+    } else {
+        Err(D::Error::custom(format!("{} bytes is not between {LEAST}KiB and {MOST}KiB", size.0)))
+    }
+}
+
+/// A number from the one to the other.
+pub(super) fn between<'de, const LEAST: u32, const MOST: u32, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let number = i64::deserialize(from)?;
+    let good = u32::try_from(number).ok().filter(|it| (LEAST..=MOST).contains(it));
+    good.ok_or_else(|| D::Error::custom(format!("{number} is not a number from {LEAST} to {MOST}")))
 }
 
 /// Whole path segments from the start: `/` or `/shop/cart`, never with a `/` at the end otherwise.
