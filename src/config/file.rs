@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::Document;
 use super::mistakes::{Mistake, Mistakes};
+use super::upstream::Settings;
 use super::{Config, Kind, Listener, Route, Source};
 
 /// Reads a configuration. Relative paths in it start at its own directory.
@@ -130,6 +131,17 @@ fn across(config: &Config, document: &Document<'_>, all: &mut Vec<Mistake>) {
     {
         let at = document.find(&["registry", "zookeeper", "auth_file"]).unwrap_or_default();
         found.push(document.mistake_at(&at, "\"auth\" is there too, and only one of them can be meant".into()));
+    }
+    let services = config.services.keys().map(|name| (vec!["services", &*name.0], config.settings(name)));
+    let all_services = (vec!["upstream"], config.upstream.over(Settings::default()));
+    for (mut keys, settings) in std::iter::once(all_services).chain(services) {
+        keys.push("outlier");
+        let written = document.find(&keys).filter(|_| settings.outlier.eject > settings.outlier.max_eject);
+        if let Some(at) = written {
+            let [eject, most] = [settings.outlier.eject, settings.outlier.max_eject].map(humantime::format_duration);
+            let at = ["eject", "max_eject"].iter().find_map(|key| document.value_of(&at, key)).unwrap_or(at);
+            found.push(document.mistake_at(&at, format!("eject = \"{eject}\" is longer than max_eject = \"{most}\"")));
+        }
     }
     all.append(&mut found);
     all.sort_by_key(|it| it.place.as_ref().map(|it| (it.line, it.column)));

@@ -3,6 +3,7 @@
 //! Nothing here is compiled, resolved or opened; that is what [`crate::routes`], [`crate::plugin`] and
 //! [`crate::registry`] do with it. How a file becomes these types, and how its mistakes are told, is in [`mod@file`].
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -20,11 +21,13 @@ pub mod mistakes;
 pub mod network;
 pub mod plugin_use;
 pub mod tls;
+pub mod upstream;
 pub mod values;
 
 pub use limits::{Limits, Paths};
 pub use listeners::{Listener, Protocol, Protocols};
 pub use network::Network;
+pub use upstream::Upstream;
 pub use values::{
     ByteSize, HeaderName, HostName, Listen, MethodName, PathPrefix, PluginName, Servers, ServiceName, Time, ZnodePath,
 };
@@ -64,6 +67,10 @@ pub struct Config {
     pub plugins: Plugins,
     /// A route for every discovered service; off if absent.
     pub auto_routes: Option<AutoRoutes>,
+    /// How endpoints are treated.
+    pub upstream: Upstream,
+    /// The same for single services, by name; what is left out is as in [`Config::upstream`].
+    pub services: BTreeMap<ServiceName, Upstream>,
     /// What routes say when they say nothing.
     pub defaults: Defaults,
     /// Explicit routes, in the order of the file.
@@ -99,9 +106,22 @@ impl Default for Config {
             registry: Registry::default(),
             plugins: Plugins::default(),
             auto_routes: None,
+            upstream: Upstream::default(),
+            services: BTreeMap::new(),
             defaults: Defaults::default(),
             routes: Vec::new(),
             source: Source::default(),
+        }
+    }
+}
+
+impl Config {
+    /// How the endpoints of this service are treated.
+    pub fn settings(&self, service: &ServiceName) -> upstream::Settings {
+        let all = self.upstream.over(upstream::Settings::default());
+        match self.services.get(service) {
+            Some(one) => one.over(all),
+            None => all,
         }
     }
 }
@@ -323,7 +343,7 @@ pub struct Route {
     pub methods: Vec<MethodName>,
     /// Headers that must have exactly these values.
     #[serde(default)]
-    pub headers: std::collections::BTreeMap<HeaderName, String>,
+    pub headers: BTreeMap<HeaderName, String>,
     /// The service that takes the request.
     pub service: ServiceName,
     /// Whether the prefix is taken off before the request is sent on.

@@ -19,6 +19,8 @@ const MEMORY: std::ops::RangeInclusive<u64> = 64 << 10..=4 << 30;
 const CALL_TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 /// More tries only multiply the load on endpoints that are failing already.
 const MOST_RETRIES: i64 = 10;
+/// Checks that follow each other faster would be load, and a day is longer than anybody waits for one.
+const CHECK_INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
 /// Far beyond the cores of any machine; a typing error must not start a million threads.
 const MOST_WORKERS: i64 = 1024;
 
@@ -52,6 +54,7 @@ pub(super) use written_as_string;
 
 written_as_string! {
     Time: "a time like \"10s\"",
+    Percent: "a share like \"20%\"",
     PathPrefix: "a path like \"/shop\"",
     PluginName: "a plugin's name",
     ServiceName: "a service's name",
@@ -94,6 +97,16 @@ pub(super) fn some_time_or_zero<'de, D: Deserializer<'de>>(from: D) -> Result<Op
     time_or_zero(from).map(Some)
 }
 
+/// A [`Time`] between two health checks, where it is optional.
+pub(super) fn some_check_interval<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Time>, D::Error> {
+    let time = Time::deserialize(from)?;
+    if CHECK_INTERVAL.contains(&time.0) {
+        return Ok(Some(time));
+    }
+    let written = humantime::format_duration(time.0);
+    Err(D::Error::custom(format!("\"{written}\" is not between 10ms and 1day")))
+}
+
 /// A [`Time`] that a plugin's call may take.
 pub(super) fn call_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Time, D::Error> {
     let text = String::deserialize(from)?;
@@ -102,6 +115,19 @@ pub(super) fn call_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Time, D
         Ok(time)
     } else {
         Err(D::Error::custom(format!("{text:?} is not between 1ms and 60s")))
+    }
+}
+
+/// A share of a whole: `"20%"`, from 0 to 100, without a fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(pub u32);
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_suffix('%').and_then(|it| it.trim_end().parse().ok()).filter(|it| *it <= 100);
+        number.map(Percent).ok_or_else(|| format!("{text:?} is not a share from \"0%\" to \"100%\""))
     }
 }
 
