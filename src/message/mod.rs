@@ -2,4 +2,5 @@
 
 pub mod authority;
 pub mod forwarded;
+pub mod names;
 pub mod path;
