@@ -3,9 +3,12 @@
 
 pub mod config;
 pub mod watch;
+pub mod timer;
+pub mod stream;
 pub mod registry;
 pub mod endpoint;
 pub mod message;
+pub mod http1;
 pub mod plugin;
 pub mod routes;
 pub mod snapshot;

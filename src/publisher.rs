@@ -162,6 +162,7 @@ impl Publisher {
                 filters: route.filters.clone().unwrap_or_else(|| config.defaults.filters.clone()),
                 timeout: route.timeout.over(&config.defaults.timeout),
                 retries: route.retries.unwrap_or(config.defaults.retries),
+                max_body: route.max_body.unwrap_or(config.defaults.max_body),
             };
             Arc::new(self.uses.route(name, matcher, &route.service.0, &settings, config.plugins.on_failure))
         });
