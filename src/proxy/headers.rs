@@ -7,9 +7,12 @@ use http::Method;
 use crate::error::RequestError;
 use crate::http1::encode;
 use crate::message::authority::Authority;
+use crate::message::forwarded::{Forwarding, Own, Peer, Proto, Received};
 use crate::message::known::{self, Known};
+use crate::message::names::{self, Verdict, is_only_from_proxies, stays_whatever_connection_says};
 use crate::message::path::Policy;
 use crate::message::{Fields, Length, RequestHead, ResponseHead, Target, Version};
+use crate::snapshot::Rules;
 
 /// Bytes of a request id that are accepted from a client: it goes into every log line.
 const REQUEST_ID_LENGTH: usize = 128;
@@ -33,33 +36,18 @@ const HOP_BY_HOP: u64 = known::set([
     Known::Http2Settings,
 ]);
 
-/// Fields that `Connection` cannot have taken away: they say what the request is, and who answers for it.
-const KEPT: u64 = known::set([
-    Known::Host,
-    Known::ContentLength,
-    Known::Via,
-    Known::Forwarded,
-    Known::XForwardedFor,
-    Known::XForwardedHost,
-    Known::XForwardedProto,
-    Known::XRequestId,
-]);
-
 /// A client, as endpoints are told of it; made once for a connection.
 pub struct Client {
     /// Who it is.
-    pub address: IpAddr,
-    /// The same, ready for a header.
-    text: String,
+    pub peer: Peer,
     /// Whether the connection is encrypted.
     pub secure: bool,
 }
 
 impl Client {
     /// Whoever is at the other end of the connection.
-    pub fn new(address: IpAddr, secure: bool) -> Client {
-        let address = address.to_canonical();
-        Client { address, text: address.to_string(), secure }
+    pub fn new(address: IpAddr, secure: bool, rules: &Rules) -> Client {
+        Client { peer: Peer::new(address, |address| rules.trusts(address)), secure }
     }
 }
 
@@ -119,6 +107,59 @@ pub fn settled(policy: &Policy, target: &[u8]) -> Result<Option<Target>, Request
     }
 }
 
+/// Takes out what only a trusted proxy may say, and says who asks for what instead. Gives the client's address.
+///
+/// # Errors
+/// If a field's name could be taken for another.
+pub fn introduce(head: &mut RequestHead, client: &Client, rules: &Rules) -> Result<IpAddr, RequestError> {
+    let own = Own { proto: if client.secure { Proto::Https } else { Proto::Http }, host: None };
+    let host = head.fields.text(Known::Host).filter(|host| !host.is_empty()).map(str::to_owned);
+    let own = Own { host: host.as_deref(), ..own };
+    if client.peer.is_trusted() {
+        let values = [Known::XForwardedFor, Known::XForwardedProto, Known::XForwardedHost, Known::Forwarded];
+        let values = values.map(|name| head.fields.all(name).map(<[u8]>::to_vec).collect::<Vec<_>>());
+        let values = values.each_ref().map(|values| values.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let [x_forwarded_for, x_forwarded_proto, x_forwarded_host, forwarded] = values.each_ref().map(Vec::as_slice);
+        let received = Received { x_forwarded_for, x_forwarded_proto, x_forwarded_host, forwarded };
+        return screen(head, client, rules, own, &received);
+    }
+    screen(head, client, rules, own, &Received::default())
+}
+
+fn screen(
+    head: &mut RequestHead,
+    client: &Client,
+    rules: &Rules,
+    own: Own<'_>,
+    received: &Received<'_>,
+) -> Result<IpAddr, RequestError> {
+    let trusted = client.peer.is_trusted();
+    let mut refused = false;
+    head.fields.retain(|field| match rules.underscores.judge(field.name) {
+        Verdict::Pass => trusted || !is_only_from_proxies(field.name),
+        Verdict::Drop => false,
+        Verdict::Refuse => {
+            refused = true;
+            false
+        }
+    });
+    if refused {
+        return Err(RequestError::Malformed(names::REFUSED));
+    }
+    let forwarding = Forwarding::new(&client.peer, own, received, |address| rules.trusts(address), rules.forwarded);
+    head.fields.set(Known::XForwardedFor, forwarding.x_forwarded_for.as_bytes());
+    head.fields.set(Known::XForwardedProto, forwarding.proto.as_str().as_bytes());
+    match forwarding.host {
+        Some(host) => head.fields.set(Known::XForwardedHost, host.as_bytes()),
+        None => drop(head.fields.remove(Known::XForwardedHost)),
+    }
+    match forwarding.forwarded {
+        Some(value) => head.fields.set(Known::Forwarded, value.as_bytes()),
+        None => drop(head.fields.remove(Known::Forwarded)),
+    }
+    Ok(forwarding.client)
+}
+
 /// Whether the client waits to be told that it may send the body (RFC 9110, section 10.1.1).
 ///
 /// # Errors
@@ -133,7 +174,7 @@ pub fn expects(head: &RequestHead) -> Result<bool, RequestError> {
 }
 
 /// Makes a client's head one for an endpoint.
-pub fn to_endpoint(head: &mut RequestHead, client: &Client, upload: Length, expects: bool) {
+pub fn to_endpoint(head: &mut RequestHead, upload: Length, expects: bool) {
     let trailers = head.fields.tokens(Known::Te).any(|token| token.eq_ignore_ascii_case(b"trailers"));
     strip_hop_by_hop(&mut head.fields);
     if trailers {
@@ -157,7 +198,6 @@ pub fn to_endpoint(head: &mut RequestHead, client: &Client, upload: Length, expe
         Version::Http2 => "2 moongate",
     };
     head.fields.append(Known::Via, via.as_bytes());
-    forwarded(head, client);
     frame(head, upload);
 }
 
@@ -172,16 +212,6 @@ fn frame(head: &mut RequestHead, upload: Length) {
             head.fields.append(Known::TransferEncoding, b"chunked");
         }
     }
-}
-
-/// Tells the endpoint who asks for what.
-fn forwarded(head: &mut RequestHead, client: &Client) {
-    if let Some(host) = head.fields.get(Known::Host).filter(|host| !host.is_empty()) {
-        let host = host.to_vec();
-        head.fields.set(Known::XForwardedHost, &host);
-    }
-    head.fields.set(Known::XForwardedProto, if client.secure { b"https" } else { b"http" });
-    head.fields.set(Known::XForwardedFor, client.text.as_bytes());
 }
 
 /// Makes an endpoint's head one for the client.
@@ -205,7 +235,7 @@ pub fn interim_to_client(head: &mut ResponseHead) {
 
 /// Takes out of the fields behind a body what must stand before it (RFC 9110, section 6.5.1).
 pub fn trailers(fields: &mut Fields) {
-    fields.retain(|field| crate::message::names::may_trail(field.name));
+    fields.retain(|field| names::may_be_trailer(field.name));
 }
 
 /// Takes out what is about one connection, and what `Connection` names.
@@ -215,7 +245,7 @@ fn strip_hop_by_hop(fields: &mut Fields) {
     }
     let named: Vec<Vec<u8>> = fields
         .tokens(Known::Connection)
-        .filter(|token| (HOP_BY_HOP | KEPT) & Known::of(token).bit() == 0 && !token.eq_ignore_ascii_case(b"close"))
+        .filter(|token| HOP_BY_HOP & Known::of(token).bit() == 0 && !stays_whatever_connection_says(token))
         .map(<[u8]>::to_vec)
         .collect();
     named.iter().for_each(|name| drop(fields.remove(&name[..])));
@@ -240,8 +270,28 @@ mod tests {
         all
     }
 
-    fn client() -> Client {
-        Client::new("192.0.2.7".parse().unwrap(), false)
+    fn introduced(fields: &[(&str, &str)], trusted: &[&str]) -> Result<(String, RequestHead), RequestError> {
+        let mut head = head(fields);
+        let trusted = trusted.iter().map(|network| network.parse().unwrap()).collect();
+        let rules = Rules { trusted, ..Rules::default() };
+        let client = Client::new("192.0.2.7".parse().unwrap(), false, &rules);
+        introduce(&mut head, &client, &rules).map(|address| (address.to_string(), head))
+    }
+
+    #[test]
+    fn a_strangers_word_on_itself_is_replaced_and_a_proxys_taken() {
+        let sent = [("host", "a"), ("x-forwarded-for", "10.0.0.1"), ("x-forwarded-proto", "https"), ("x-real-ip", "1.1.1.1")];
+        let (client, head) = introduced(&sent, &[]).unwrap();
+        assert_eq!(client, "192.0.2.7");
+        assert_eq!(
+            text(&head.fields),
+            ["host: a", "x-forwarded-for: 192.0.2.7", "x-forwarded-host: a", "x-forwarded-proto: http"]
+        );
+        let (client, head) = introduced(&sent, &["192.0.2.0/24"]).unwrap();
+        assert_eq!(client, "10.0.0.1");
+        assert_eq!(head.fields.text(Known::XForwardedFor), Some("10.0.0.1, 192.0.2.7"));
+        assert_eq!(head.fields.text(Known::XForwardedProto), Some("https"));
+        assert!(introduced(&[("x_forwarded_for", "10.0.0.1")], &[]).is_err());
     }
 
     #[test]
@@ -254,13 +304,12 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("te", "gzip"),
             ("content-length", "0"),
-            ("x-forwarded-proto", "https"),
             ("expect", "100-continue"),
             ("http2-settings", "AAMAAABkAAQAAP__"),
             ("upgrade", "h2c"),
             ("accept", "*/*"),
         ]);
-        to_endpoint(&mut request, &client(), Length::Known(0), false);
+        to_endpoint(&mut request, Length::Known(0), false);
         assert_eq!(
             text(&request.fields),
             [
@@ -268,9 +317,6 @@ mod tests {
                 "content-length: 0",
                 "host: example.org",
                 "via: 1.1 moongate",
-                "x-forwarded-for: 192.0.2.7",
-                "x-forwarded-host: example.org",
-                "x-forwarded-proto: http",
             ]
         );
     }
@@ -278,14 +324,14 @@ mod tests {
     #[test]
     fn trailers_and_upgrades_are_asked_for_again() {
         let mut request = head(&[("host", "x"), ("te", "trailers, deflate"), ("connection", "te")]);
-        to_endpoint(&mut request, &client(), Length::Unknown, true);
+        to_endpoint(&mut request, Length::Unknown, true);
         assert_eq!(request.fields.text(Known::Te), Some("trailers"));
         assert_eq!(request.fields.text(Known::Connection), Some("te"));
         assert_eq!(request.fields.text(Known::TransferEncoding), Some("chunked"));
 
         let mut request = head(&[("host", "x"), ("connection", "x, Upgrade"), ("upgrade", "websocket"), ("x", "y")]);
         request.upgrade = Some("websocket".into());
-        to_endpoint(&mut request, &client(), Length::Known(0), false);
+        to_endpoint(&mut request, Length::Known(0), false);
         assert_eq!(request.fields.text(Known::Connection), Some("upgrade"));
         assert_eq!(request.fields.text(Known::Upgrade), Some("websocket"));
         assert!(!request.fields.contains("x"));

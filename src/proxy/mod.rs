@@ -47,6 +47,8 @@ pub struct Response {
     pub head: ResponseHead,
     /// Its body, as it arrives.
     pub body: Body,
+    /// Its place among the requests in flight, until it is sent.
+    pub place: Option<Place>,
 }
 
 /// What a worker thread keeps for its requests. Nothing here is shared with another thread but what says so.
@@ -81,23 +83,24 @@ impl std::ops::Deref for Held {
     }
 }
 
-/// How many requests all workers are at; a place is taken until the response's head.
+/// How many requests all workers are at.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct Places(AtomicU32);
 
-/// One of [`Places`].
-struct Place<'a>(&'a Places);
+/// One of [`Places`], until it is dropped.
+#[derive(Debug)]
+pub struct Place(Arc<Places>);
 
 impl Places {
     /// A place, if fewer than so many are taken.
-    fn enter(&self, limit: u32) -> Option<Place<'_>> {
-        let place = Place(self);
-        (self.0.fetch_add(1, Relaxed) < limit).then_some(place)
+    fn enter(places: &Arc<Places>, limit: u32) -> Option<Place> {
+        let place = Place(places.clone());
+        (places.0.fetch_add(1, Relaxed) < limit).then_some(place)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Relaxed);
     }
@@ -155,7 +158,14 @@ pub async fn handle(worker: &Worker, client: &Client, request: Request) -> Respo
     let problem = reply::wants_problem(&head);
     let root = head.target.path() == "/" && [Method::GET, Method::HEAD].contains(&head.method);
 
-    let response = match unwinding(forward(worker, client, head, upload, &interim)).await {
+    let place = Places::enter(&worker.places, worker.snapshot().rules.limits.requests);
+    let answer = async {
+        if place.is_none() {
+            return Err(RequestError::Overloaded);
+        }
+        forward(worker, client, head, upload, &interim).await
+    };
+    let mut response = match unwinding(answer).await {
         Ok(response) => response,
         Err(RequestError::NoRoute) if root => reply::welcome(),
         Err(error) => {
@@ -164,6 +174,7 @@ pub async fn handle(worker: &Worker, client: &Client, request: Request) -> Respo
         }
     };
     worker.metrics.answered(response.head.status, began.elapsed());
+    response.place = place;
     response
 }
 
@@ -196,23 +207,23 @@ async fn forward(
     interim: &Interim,
 ) -> Result<Response, RequestError> {
     let snapshot = worker.snapshot();
-    let _place = worker.places.enter(snapshot.rules.limits.requests).ok_or(RequestError::Overloaded)?;
     headers::settle(&mut head, &snapshot.rules.paths)?;
     let expects = headers::expects(&head)?;
     if head.target.as_str() == "*" {
         return Ok(reply::options());
     }
     let original = head.target.as_str().to_owned();
+    let client = headers::introduce(&mut head, client, &snapshot.rules)?;
     let (route, service) = locate(&snapshot, &mut head)?;
     if upload.limit(route.max_body) {
         return Err(RequestError::ClientBody(BodyError::TooLarge));
     }
 
-    headers::to_endpoint(&mut head, client, upload.length(), expects);
-    if let Some(answer) = filter::request(worker, &snapshot, route, &mut head, &original, client.address)? {
+    headers::to_endpoint(&mut head, upload.length(), expects);
+    if let Some(answer) = filter::request(worker, &snapshot, route, &mut head, &original, client)? {
         return Ok(answer);
     }
-    let asked = filter::remember(&snapshot, route, &head, &original, client.address);
+    let asked = filter::remember(&snapshot, route, &head, &original, client);
 
     let service = service.ok_or(RequestError::NoEndpoint)?;
     let endpoints = &service.endpoints;
@@ -220,7 +231,7 @@ async fn forward(
     let rate = snapshot.rules.limits.min_rate.0;
     let mut tried = Vec::new();
     let answer = loop {
-        let (index, endpoint) = pick::endpoint(worker, &snapshot, route, endpoints, &mut head, client.address, &tried)?;
+        let (index, endpoint) = pick::endpoint(worker, &snapshot, route, endpoints, &mut head, client, &tried)?;
         let timeouts = &route.timeout;
         let call = Call { endpoint: &endpoint, head: &head, expects, interim, timeouts, until, rate, reuse: false };
         let error = match worker.upstream.send(call, upload).await {

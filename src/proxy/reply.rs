@@ -64,12 +64,12 @@ pub fn options() -> Response {
 /// An answer that a filter made.
 pub fn by_filter(mut head: ResponseHead, body: Vec<u8>) -> Response {
     head.fields.set(Known::Server, b"moongate");
-    Response { head, body: Body::Full(body.into()) }
+    Response { head, body: Body::Full(body.into()), place: None }
 }
 
 fn own(status: StatusCode, content_type: &'static str, body: String) -> Response {
     let mut head = ResponseHead::new(status);
     head.fields.append(Known::Server, b"moongate");
     head.fields.append(Known::ContentType, content_type.as_bytes());
-    Response { head, body: Body::Full(body.into()) }
+    Response { head, body: Body::Full(body.into()), place: None }
 }
