@@ -259,6 +259,9 @@ async fn forward(
     filter::response(worker, &snapshot, route, asked, head, body)
 }
 
+/// What the client is told of a path in a header that is none.
+const API_NAME: &str = "the header api_name is not a path that starts with a slash";
+
 /// The route of a request and its service, if there is one; the head is left with the path to send on.
 fn locate<'a>(
     snapshot: &'a Snapshot,
@@ -271,6 +274,7 @@ fn locate<'a>(
             let route = service.implicit.as_deref().ok_or(RequestError::NoRoute)?;
             let sent = match sent {
                 Sent::Rest(cut) => Ok(cut),
+                Sent::Other(path) if !path.starts_with(b"/") => return Err(RequestError::Malformed(API_NAME)),
                 Sent::Other(path) => Err(match headers::settled(&snapshot.rules.paths, path)? {
                     Some(settled) => settled,
                     None => Target::new(String::from_utf8_lossy(path).into_owned()),

@@ -106,8 +106,8 @@ async fn heads_are_those_of_a_proxy() {
     let reply = get_with(gateway.http, "/s/", &headers).await;
     assert_eq!(
         reply.text(),
-        "accept: */*\nhost: gateway.test\nx-forwarded-for: 203.0.113.9, 127.0.0.1\n\
-         x-forwarded-host: gateway.test\nx-forwarded-proto: http\nx-request-id: mine-1"
+        "accept: */*\nconnection: te\nhost: gateway.test\nte: trailers\nvia: 1.1 moongate\n\
+         x-forwarded-for: 127.0.0.1\nx-forwarded-host: gateway.test\nx-forwarded-proto: http\nx-request-id: mine-1"
     );
     assert_eq!((reply.header("x-hop"), reply.header("x-end")), ("", "2"));
 
@@ -361,7 +361,8 @@ async fn methods_and_bodiless_answers_pass() {
             }
         }
     }
-    assert_eq!(gateway.metric("moongate_upstream_connects_total").await, 1.0);
+    // What may be repeated shares one connection; each of the three that may not has a new one.
+    assert_eq!(gateway.metric("moongate_upstream_connects_total").await, 4.0);
 }
 
 #[tokio::test]
