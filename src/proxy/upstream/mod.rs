@@ -207,9 +207,8 @@ impl Upstream {
     /// Takes back a connection whose exchange has ended cleanly.
     fn put(&self, endpoint: &Arc<Live>, connection: Box<Connection>) {
         let mut pools = self.pools.borrow_mut();
-        let pool = pools
-            .entry(endpoint.id)
-            .or_insert_with(|| Pool { endpoint: Arc::downgrade(endpoint), idle: Vec::new() });
+        let pool =
+            pools.entry(endpoint.id).or_insert_with(|| Pool { endpoint: Arc::downgrade(endpoint), idle: Vec::new() });
         if pool.idle.len() < IDLE {
             pool.idle.push(Idle { connection, since: Instant::now() });
         }
