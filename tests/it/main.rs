@@ -1,6 +1,7 @@
 //! The one integration binary: real sockets, a real ZooKeeper, real `.wasm` files.
 
 mod config;
+mod fuzz;
 mod http;
 mod outage;
 mod plugins;
