@@ -18,7 +18,7 @@ use crate::config::mistakes::Mistakes;
 use crate::config::{Config, Kind};
 use crate::plugin::library::{Library, Scanner};
 use crate::plugin::{Engine, engine::Limits};
-use crate::proxy::metrics;
+use crate::proxy::{Places, metrics};
 use crate::publisher::{self, Publisher, Source};
 use crate::registry::{self, State, Stats, View};
 use crate::server::{self, worker};
@@ -135,9 +135,11 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
         admin::State { current: current.clone(), workers: metrics.clone(), registries: stats, stop: stopped.clone() };
     tokio::spawn(admin::serve(admin_socket, Arc::new(state)));
 
+    let places = Arc::new(Places::default());
     let threads = sockets.into_iter().zip(metrics).enumerate().map(|(index, (listeners, metrics))| {
         let (current, engine, stop) = (current.clone(), engine.clone(), stopped.clone());
-        worker::start(worker::Setup { index, listeners, current, engine, metrics, stop })
+        let places = places.clone();
+        worker::start(worker::Setup { index, listeners, current, engine, metrics, places, stop })
     });
     let threads = threads.collect::<Result<Vec<_>>>()?;
     ready(&addresses);

@@ -17,7 +17,7 @@ use crate::endpoint::Endpoints;
 use crate::plugin::{Binding, Numbers, Slot, library};
 use crate::registry::{self, View};
 use crate::routes::{Matcher, Route, Routes, Use};
-use crate::snapshot::{Current, Plugins, Service, Snapshot};
+use crate::snapshot::{Current, Plugins, Rules, Service, Snapshot};
 
 /// How long to wait for more after a change: one ZooKeeper transaction arrives as many events, but within this.
 const GATHER: Duration = Duration::from_millis(2);
@@ -55,11 +55,13 @@ pub struct Publisher {
     /// A configuration that the plugins do not agree with; they may yet.
     refused: Option<Box<Config>>,
     routes: Arc<Routes>,
+    rules: Arc<Rules>,
 }
 
 impl Publisher {
     /// Publishes the first snapshot.
     pub fn new(current: Current, library: library::Library, sources: Vec<Source>, config: Config) -> Publisher {
+        let rules = Arc::new(Rules::new(&config));
         let mut publisher = Publisher {
             current,
             library,
@@ -68,6 +70,7 @@ impl Publisher {
             config: Arc::new(config),
             refused: None,
             routes: Arc::default(),
+            rules,
         };
         publisher.compile_routes();
         publisher.publish(true);
@@ -130,6 +133,7 @@ impl Publisher {
         }
         self.refused = None;
         self.config = Arc::from(config);
+        self.rules = Arc::new(Rules::new(&self.config));
         self.compile_routes();
         self.library.try_again(|name| self.uses.of(name));
         tracing::info!(routes = self.routes.list().len(), "configuration loaded");
@@ -233,6 +237,7 @@ impl Publisher {
             version: before.version + 1,
             services,
             routes: self.routes.clone(),
+            rules: self.rules.clone(),
             plugins: Arc::new(Plugins { active, status }),
             registries: views.into_iter().map(|(name, view)| (name, view.state)).collect(),
         }));
@@ -332,6 +337,7 @@ impl Uses {
             filters,
             timeout: settings.timeout,
             retries: settings.retries,
+            max_body: settings.max_body.0,
         }
     }
 

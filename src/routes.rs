@@ -38,6 +38,8 @@ pub struct Route {
     pub timeout: Timeouts,
     /// How often another endpoint is tried.
     pub retries: u32,
+    /// Bytes of a request's body; 0: any number.
+    pub max_body: u64,
 }
 
 /// A plugin in use on a route.
@@ -334,6 +336,7 @@ mod tests {
             filters: Box::default(),
             timeout: Timeouts::default(),
             retries: 0,
+            max_body: 0,
         })
     }
 

@@ -1,11 +1,15 @@
 //! Everything a request may consult, replaced as a whole by the one writer in [`crate::publisher`].
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustc_hash::FxHashMap;
 
+use crate::config::{Config, Limits, Network};
 use crate::endpoint::Endpoints;
+use crate::message::names::Underscores;
+use crate::message::path::{DoubleSlashes, EncodedSlashes, Policy};
 use crate::plugin::{Plugin, Slot, library};
 use crate::registry;
 use crate::routes::{Route, Routes};
@@ -22,6 +26,8 @@ pub struct Snapshot {
     pub services: FxHashMap<Arc<str>, Arc<Service>>,
     /// What requests may ask for.
     pub routes: Arc<Routes>,
+    /// What is taken from whom.
+    pub rules: Arc<Rules>,
     /// The plugins that serve.
     pub plugins: Arc<Plugins>,
     /// How far each registry can be trusted, by its name.
@@ -33,6 +39,52 @@ impl Snapshot {
     /// lent us what it knew before.
     pub fn ready(&self) -> bool {
         self.version > 0 && self.registries.iter().all(|(_, state)| *state != registry::State::Starting)
+    }
+}
+
+/// What is taken from clients, whatever they ask for.
+#[derive(Debug, Default)]
+pub struct Rules {
+    /// How much.
+    pub limits: Limits,
+    /// Which paths.
+    pub paths: Policy,
+    /// Which field names with a `_`.
+    pub underscores: Underscores,
+    /// Whose word on others is believed.
+    pub trusted: Vec<Network>,
+    /// Whether endpoints get `Forwarded`.
+    pub forwarded: bool,
+}
+
+impl Rules {
+    /// As they are configured.
+    pub fn new(config: &Config) -> Rules {
+        use crate::config::limits;
+        let paths = Policy {
+            double_slashes: match config.paths.double_slashes {
+                limits::DoubleSlashes::Merge => DoubleSlashes::Merge,
+                limits::DoubleSlashes::Keep => DoubleSlashes::Keep,
+                limits::DoubleSlashes::Refuse => DoubleSlashes::Refuse,
+            },
+            encoded_slashes: match config.paths.encoded_slashes {
+                limits::EncodedSlashes::Refuse => EncodedSlashes::Refuse,
+                limits::EncodedSlashes::Keep => EncodedSlashes::Keep,
+            },
+        };
+        let underscores = match config.limits.underscores {
+            limits::Underscores::Guard => Underscores::Guard,
+            limits::Underscores::Pass => Underscores::Pass,
+            limits::Underscores::Drop => Underscores::Drop,
+            limits::Underscores::Refuse => Underscores::Refuse,
+        };
+        let trusted = config.trusted_proxies.clone();
+        Rules { limits: config.limits, paths, underscores, trusted, forwarded: config.forwarded }
+    }
+
+    /// Whether this is a proxy whose word is taken.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
     }
 }
 

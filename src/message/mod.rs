@@ -10,7 +10,9 @@ use http::{Method, StatusCode};
 
 pub mod authority;
 pub mod fields;
+pub mod forwarded;
 pub mod known;
+pub mod names;
 pub mod path;
 
 pub use fields::{Field, Fields, Name};

@@ -103,6 +103,13 @@ impl Body {
             Body::Tunnel(_) => Poll::Ready(None),
         }
     }
+
+    /// The client takes its time: what comes meanwhile is not late.
+    pub fn rest(&mut self) {
+        if let Body::Endpoint(body) = self {
+            body.rest();
+        }
+    }
 }
 
 /// How a client is told something before the response: `100 Continue`, `103 Early Hints` (RFC 9110, section 15.2).

@@ -42,7 +42,8 @@ fn add(count: &AtomicU64, more: u64) {
 }
 
 impl Worker {
-    pub(super) fn answered(&self, status: StatusCode, after: Duration) {
+    /// Counts a response, and how long its head took.
+    pub fn answered(&self, status: StatusCode, after: Duration) {
         add(&self.responses[usize::from(status.as_u16() / 100).min(5)], 1);
         let microseconds = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
         let bucket = BOUNDS.iter().position(|bound| microseconds <= *bound).unwrap_or(BOUNDS.len());

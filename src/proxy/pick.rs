@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::request;
-
 use super::Worker;
 use crate::config::BalancerFailure;
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::error::RequestError;
+use crate::message::RequestHead;
 use crate::plugin::{Failure, instance::Turn};
 use crate::routes::Route;
 use crate::snapshot::Snapshot;
@@ -22,7 +21,7 @@ pub fn endpoint(
     snapshot: &Snapshot,
     route: &Route,
     endpoints: &Arc<Endpoints>,
-    head: &mut request::Parts,
+    head: &mut RequestHead,
     client: IpAddr,
     tried: &[u32],
 ) -> Result<(u32, Arc<Endpoint>), RequestError> {

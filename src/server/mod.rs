@@ -1,6 +1,7 @@
 //! Client connections: worker threads that accept and serve them, and the way they end.
 
 pub mod drain;
+pub mod http1;
 pub mod worker;
 
 use std::io;

@@ -1,34 +1,26 @@
 //! A worker: one thread, one runtime, its own listeners, connections to endpoints and plugin instances.
 
-use std::convert::Infallible;
-use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use super::drain::Drain;
+use super::http1::{self, Outcome};
 use crate::plugin::{Engine, Instances};
 use crate::proxy::headers::Client;
-use crate::proxy::{self, Worker, metrics};
+use crate::proxy::{Places, Worker, metrics};
 use crate::snapshot::Current;
+use crate::stream::Stream;
 
 /// How long to wait after a failed accept: usually there are no file descriptors left, and that passes as
 /// connections close.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
-
-/// How long a client may take for a request's head, and be idle between two requests.
-const HEADER_TIME: Duration = Duration::from_secs(60);
 
 /// How often a worker looks for what it can let go of.
 const TIDY: Duration = Duration::from_secs(1);
@@ -45,6 +37,8 @@ pub struct Setup {
     pub engine: Engine,
     /// Where it counts.
     pub metrics: std::sync::Arc<metrics::Worker>,
+    /// The requests in flight in all workers.
+    pub places: std::sync::Arc<Places>,
     /// Becomes true when it is to end, and how long that may take.
     pub stop: watch::Receiver<Option<Duration>>,
 }
@@ -61,8 +55,8 @@ pub fn start(setup: Setup) -> Result<JoinHandle<()>> {
 }
 
 async fn run(setup: Setup) {
-    let Setup { index, listeners, current, engine, metrics, mut stop } = setup;
-    let worker = Rc::new(Worker::new(current, Instances::new(engine, Some(index)), metrics));
+    let Setup { index, listeners, current, engine, metrics, places, mut stop } = setup;
+    let worker = Rc::new(Worker::new(current, Instances::new(engine, Some(index)), metrics, places));
     let drain = Rc::new(Drain::default());
     let accepting = listeners.into_iter().map(|listener| accept(listener, worker.clone(), drain.clone(), stop.clone()));
     let accepting: Vec<_> = accepting.map(tokio::task::spawn_local).collect();
@@ -129,30 +123,12 @@ async fn serve(stream: TcpStream, peer: SocketAddr, worker: Rc<Worker>, drain: R
     worker.metrics.accepted();
     // A proxy writes whole messages, so there is nothing to wait for.
     let _ = stream.set_nodelay(true);
-    let client = Client::new(peer.ip());
-    let service = service_fn(|request| {
-        let (worker, client) = (&worker, &client);
-        async move { Ok::<_, Infallible>(proxy::handle(worker, client, request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let mut told = false;
-    let outcome = std::future::poll_fn(|context| {
-        if open.ending(context.waker()) && !told {
-            told = true;
-            connection.as_mut().graceful_shutdown();
-        }
-        match connection.as_mut().poll(context) {
-            Poll::Ready(outcome) => Poll::Ready(outcome),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await;
+    let client = Client::new(peer.ip(), false, &worker.snapshot().rules);
+    let outcome = http1::serve(Stream::plain(stream), &worker, &client, &mut open).await;
     worker.metrics.closed();
-    if let Err(error) = outcome {
-        tracing::debug!(client = %peer, %error, "client connection ended");
+    match outcome {
+        Ok(Outcome::Over) => {}
+        Ok(Outcome::Http2(..)) => tracing::debug!(client = %peer, "HTTP/2 is not spoken here"),
+        Err(error) => tracing::debug!(client = %peer, %error, "client connection ended"),
     }
 }

@@ -6,14 +6,14 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Buf;
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 use super::super::body::{Interim, Upload};
 use super::Call;
 use crate::error::RequestError;
 use crate::http1::head::{self, HeadError, Limits};
 use crate::http1::{Connection, encode};
-use crate::message::{BodyError, Frame, Length, ResponseHead, Version};
+use crate::message::{BodyError, Frame, Length, ResponseHead};
 use crate::timer::Patience;
 
 /// What an endpoint's head may be: more than a client's, since endpoints are ours.
