@@ -9,6 +9,7 @@ pub mod registry;
 pub mod endpoint;
 pub mod message;
 pub mod http1;
+pub mod http2;
 pub mod plugin;
 pub mod routes;
 pub mod snapshot;
