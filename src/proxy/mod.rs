@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 
 use crate::error::RequestError;
-use crate::message::{BodyError, RequestHead, ResponseHead, Target};
+use crate::message::{BodyError, Known, RequestHead, ResponseHead, Target};
 use crate::plugin::{Failure, Instances};
 use crate::routes::{Found, Route, Sent};
 use crate::snapshot::{Current, Service, Snapshot};
@@ -47,8 +47,18 @@ pub struct Response {
     pub head: ResponseHead,
     /// Its body, as it arrives.
     pub body: Body,
+    /// How long the client may take no piece of it.
+    pub idle: Duration,
     /// Its place among the requests in flight, until it is sent.
     pub place: Option<Place>,
+}
+
+impl Response {
+    /// An answer of the gateway's own.
+    fn own(head: ResponseHead, body: Body) -> Response {
+        // It is short: the client need only take it.
+        Response { head, body, idle: Duration::from_secs(10), place: None }
+    }
 }
 
 /// What a worker thread keeps for its requests. Nothing here is shared with another thread but what says so.
@@ -62,6 +72,7 @@ pub struct Worker {
     pub metrics: Arc<metrics::Worker>,
     /// The requests in flight in the whole gateway.
     pub places: Arc<Places>,
+    clock: RefCell<reply::Clock>,
     complained: Cell<Option<Instant>>,
     rng: RefCell<fastrand::Rng>,
 }
@@ -120,6 +131,7 @@ impl Worker {
             upstream: Rc::new(Upstream::new(metrics.clone())),
             metrics,
             places,
+            clock: RefCell::default(),
             complained: Cell::new(None),
             rng: RefCell::new(fastrand::Rng::new()),
         }
@@ -139,6 +151,13 @@ impl Worker {
     pub fn tidy(&self) {
         drop(self.snapshot());
         self.upstream.tidy();
+    }
+
+    /// Says when the response was made, if the endpoint does not (RFC 9110, section 6.6.1).
+    pub fn date(&self, head: &mut ResponseHead) {
+        if !head.fields.contains(Known::Date) {
+            head.fields.append(Known::Date, self.clock.borrow_mut().date());
+        }
     }
 
     fn complain(&self, plugin: &str, failure: &Failure) {
@@ -173,6 +192,7 @@ pub async fn handle(worker: &Worker, client: &Client, request: Request) -> Respo
             reply::error(&error, &id, problem)
         }
     };
+    worker.date(&mut response.head);
     worker.metrics.answered(response.head.status, began.elapsed());
     response.place = place;
     response
@@ -256,7 +276,8 @@ async fn forward(
         AnswerBody::Body(body) => Body::Endpoint(Box::new(body)),
         AnswerBody::Switched(switched) => Body::Tunnel(Box::new(Tunnel::new(switched, route.timeout.stream.0))),
     };
-    filter::response(worker, &snapshot, route, asked, head, body)
+    let response = filter::response(worker, &snapshot, route, asked, head, body)?;
+    Ok(Response { idle: route.timeout.idle.0, ..response })
 }
 
 /// What the client is told of a path in a header that is none.
