@@ -25,6 +25,7 @@ pub mod pick;
 pub mod reply;
 pub mod upgrade;
 pub mod upstream;
+pub mod websocket;
 
 use body::{Body, Interim, Upload};
 use headers::Client;
@@ -229,6 +230,7 @@ async fn forward(
     let snapshot = worker.snapshot();
     headers::settle(&mut head, &snapshot.rules.paths)?;
     let expects = headers::expects(&head)?;
+    let asked_for = head.upgrade.clone();
     if head.target.as_str() == "*" {
         return Ok(reply::options());
     }
@@ -274,7 +276,10 @@ async fn forward(
     headers::to_client(&mut head);
     let body = match body {
         AnswerBody::Body(body) => Body::Endpoint(Box::new(body)),
-        AnswerBody::Switched(switched) => Body::Tunnel(Box::new(Tunnel::new(switched, route.timeout.stream.0))),
+        AnswerBody::Switched(switched) => {
+            let protocol = asked_for.as_deref().unwrap_or_default();
+            Body::Tunnel(Box::new(Tunnel::new(switched, protocol, route.timeout.stream.0)))
+        }
     };
     let response = filter::response(worker, &snapshot, route, asked, head, body)?;
     Ok(Response { idle: route.timeout.idle.0, ..response })

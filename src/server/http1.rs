@@ -94,9 +94,9 @@ pub async fn serve(stream: Stream, worker: &Worker, client: &Client, open: &mut 
         let Response { head, body, idle, place } = response;
         if let Body::Tunnel(tunnel) = body {
             encode::response(&mut link.borrow_mut().connection.output, &head);
-            let connection = take(link)?.connection;
+            let connection = Box::new(take(link)?.connection);
             drop(place);
-            return tunnel.run(Duplex::Http1(connection)).await.map(|()| Outcome::Over);
+            return tunnel.run(Duplex::Http1(connection), |waker| open.ending(waker)).await.map(|()| Outcome::Over);
         }
         let patience = Patience::new(idle, rules.limits.min_rate.0);
         if !respond(&link, head, body, &asked, patience, open).await? {
