@@ -88,6 +88,7 @@ fn route(order: usize, chosen: &[u8]) -> Arc<Route> {
         filters: Box::default(),
         timeout: Timeouts::default(),
         retries: 0,
+        max_body: 0,
     })
 }
 
