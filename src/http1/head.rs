@@ -206,7 +206,11 @@ fn version(text: &[u8]) -> Result<Option<Version>, HeadError> {
         b"HTTP/1.1" => Ok(Some(Version::Http11)),
         b"HTTP/1.0" => Ok(Some(Version::Http10)),
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
-            if *major == b'1' { Ok(Some(Version::Http11)) } else { Err(HeadError::Version) }
+            if *major == b'1' {
+                Ok(Some(Version::Http11))
+            } else {
+                Err(HeadError::Version)
+            }
         }
         _ => Ok(None),
     }
@@ -423,7 +427,9 @@ mod tests {
             let outcome = parse(&format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n"));
             assert!(matches!(outcome, Err(Malformed(_))), "{field:?}: {outcome:?}");
         }
-        for text in ["GET / HTTP/1.1\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\n"] {
+        for text in
+            ["GET / HTTP/1.1\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\n"]
+        {
             assert!(end(text.as_bytes(), &mut 0, 1000).is_err(), "{text:?}");
         }
         let many = "a: b\r\n".repeat(5);

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -13,19 +12,15 @@ use anyhow::{Context, Result};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
+use super::accept;
 use super::drain::Drain;
 use crate::plugin::{Engine, Instances};
 use crate::proxy::headers::Client;
 use crate::proxy::{self, Worker, metrics};
 use crate::snapshot::Current;
-
-/// How long to wait after a failed accept: usually there are no file descriptors left, and that passes as
-/// connections close.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// How long a client may take for a request's head, and be idle between two requests.
 const HEADER_TIME: Duration = Duration::from_secs(60);
@@ -38,7 +33,7 @@ pub struct Setup {
     /// Its place among the workers.
     pub index: usize,
     /// Its sockets.
-    pub listeners: Vec<TcpListener>,
+    pub sockets: Vec<accept::Socket>,
     /// Where the snapshot is.
     pub current: Current,
     /// What its plugins run in.
@@ -61,10 +56,15 @@ pub fn start(setup: Setup) -> Result<JoinHandle<()>> {
 }
 
 async fn run(setup: Setup) {
-    let Setup { index, listeners, current, engine, metrics, mut stop } = setup;
+    let Setup { index, sockets, current, engine, metrics, mut stop } = setup;
     let worker = Rc::new(Worker::new(current, Instances::new(engine, Some(index)), metrics));
     let drain = Rc::new(Drain::default());
-    let accepting = listeners.into_iter().map(|listener| accept(listener, worker.clone(), drain.clone(), stop.clone()));
+    let serve = {
+        let worker = worker.clone();
+        move |accepted| serve(accepted, worker.clone())
+    };
+    let accepting =
+        sockets.into_iter().map(|socket| accept::accept(socket, drain.clone(), stop.clone(), serve.clone()));
     let accepting: Vec<_> = accepting.map(tokio::task::spawn_local).collect();
     let mut tick = tokio::time::interval(TIDY);
     let limit = loop {
@@ -88,47 +88,10 @@ async fn run(setup: Setup) {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    worker: Rc<Worker>,
-    drain: Rc<Drain>,
-    mut stop: watch::Receiver<Option<Duration>>,
-) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "registering a listener"),
-    };
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(Option::is_some) => break,
-        };
-        match accepted {
-            Ok((stream, client)) => {
-                drop(tokio::task::spawn_local(serve(stream, client, worker.clone(), drain.clone())))
-            }
-            Err(error) => {
-                tracing::warn!(%error, "accepting a connection, retrying");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-            }
-        }
-    }
-    // What the kernel has accepted for this socket would be reset when it is closed, so it is taken as well.
-    let Ok(listener) = listener.into_std() else { return };
-    while let Ok((stream, client)) = listener.accept() {
-        let adopted = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        if let Ok(stream) = adopted {
-            drop(tokio::task::spawn_local(serve(stream, client, worker.clone(), drain.clone())));
-        }
-    }
-}
-
 /// Serves one connection to its end.
-async fn serve(stream: TcpStream, peer: SocketAddr, worker: Rc<Worker>, drain: Rc<Drain>) {
-    let mut open = drain.open();
+async fn serve(accepted: accept::Accepted, worker: Rc<Worker>) {
+    let accept::Accepted { stream, peer, mut open, place: _place, .. } = accepted;
     worker.metrics.accepted();
-    // A proxy writes whole messages, so there is nothing to wait for.
-    let _ = stream.set_nodelay(true);
     let client = Client::new(peer.ip());
     let service = service_fn(|request| {
         let (worker, client) = (&worker, &client);
