@@ -1,6 +1,7 @@
 //! The one integration binary: real sockets, a real ZooKeeper, real `.wasm` files.
 
 mod config;
+mod handover;
 mod http;
 mod outage;
 mod plugins;
@@ -8,3 +9,4 @@ mod registry;
 mod scenarios;
 mod support;
 mod tidy;
+mod tls;
