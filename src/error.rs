@@ -17,6 +17,8 @@ pub enum RequestError {
     Malformed(&'static str),
     /// The service is unknown, or has no live endpoint.
     NoEndpoint,
+    /// All endpoints of the service are at a limit.
+    Overloaded,
     /// A plugin failed, and its `on_failure` says `reject`.
     Plugin {
         /// Its name.
@@ -48,7 +50,7 @@ impl RequestError {
             Self::Malformed(_) | Self::ClientBody(_) => StatusCode::BAD_REQUEST,
             Self::ClientTimeout(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NoEndpoint | Self::Plugin { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::Overloaded | Self::Plugin { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect(_) | Self::Upstream(_) => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout(_) | Self::HeaderTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -60,6 +62,7 @@ impl RequestError {
             Self::NoRoute => "no route matches this request",
             Self::Malformed(why) => why,
             Self::NoEndpoint => "the service has no live endpoint",
+            Self::Overloaded => "all endpoints of the service are busy",
             Self::Plugin { .. } => "a plugin of this route failed",
             Self::Connect(_) => "the endpoint cannot be reached",
             Self::ConnectTimeout(_) => "the endpoint did not accept a connection in time",
@@ -90,12 +93,13 @@ impl RequestError {
             Self::ClientBody(_) => 8,
             Self::ClientTimeout(_) => 9,
             Self::Panic => 10,
+            Self::Overloaded => 11,
         }
     }
 }
 
 /// All kinds of errors, as they are counted.
-pub const KINDS: [&str; 11] = [
+pub const KINDS: [&str; 12] = [
     "no-route",
     "malformed",
     "no-endpoint",
@@ -107,6 +111,7 @@ pub const KINDS: [&str; 11] = [
     "client-body",
     "client-timeout",
     "panic",
+    "overloaded",
 ];
 
 impl std::fmt::Display for RequestError {
@@ -120,7 +125,7 @@ impl std::fmt::Display for RequestError {
             Self::ClientBody(error) => write!(out, "reading the request body: {}", chain(error)),
             Self::ClientTimeout(after) => write!(out, "reading the request body: nothing in {after:?}"),
             Self::Panic => out.write_str("handling the request: it panicked, see above"),
-            Self::NoRoute | Self::Malformed(_) | Self::NoEndpoint => out.write_str(self.phrase()),
+            Self::NoRoute | Self::Malformed(_) | Self::NoEndpoint | Self::Overloaded => out.write_str(self.phrase()),
         }
     }
 }

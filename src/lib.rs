@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod plugin;
 pub mod routes;
 pub mod snapshot;
+pub mod health;
 pub mod publisher;
 pub mod error;
 pub mod proxy;

@@ -22,7 +22,8 @@ pub mod values;
 
 pub use upstream::Upstream;
 pub use values::{
-    ByteSize, HeaderName, HostName, Listen, MethodName, PathPrefix, PluginName, Servers, ServiceName, Time, ZnodePath,
+    ByteSize, HeaderName, HostName, Listen, MethodName, PathPrefix, Percent, PluginName, Servers, ServiceName, Time,
+    ZnodePath,
 };
 
 /// The whole of `moongate.toml`.

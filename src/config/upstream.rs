@@ -138,7 +138,7 @@ impl Default for Settings {
 }
 
 /// Retries are allowed while they are fewer than `ratio` of the requests of the last ten seconds, and `min` a second
-/// besides. Finagle's and Linkerd's rule, with their numbers: a service that fails as a whole gets a fifth more
+/// besides, of which those of ten seconds may come together. Finagle's and Linkerd's rule, with their numbers: a service that fails as a whole gets a fifth more
 /// requests, not three times as many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryBudget {

@@ -159,21 +159,36 @@ async fn forward(
     let asked = filter::remember(&snapshot, route, &head, &original, client.address);
 
     let service = service.ok_or(RequestError::NoEndpoint)?;
-    let endpoints = &service.endpoints;
+    service.budget.deposit();
     let mut body = Outgoing::new(body);
-    let mut tried = Vec::new();
+    let mut tried = pick::Tried::default();
+    let mut failed = None;
     let response = loop {
-        let (index, endpoint) = pick::endpoint(worker, &snapshot, route, endpoints, &mut head, client.address, &tried)?;
-        let error = match worker.upstream.send(&endpoint, head, body, &route.timeout).await {
+        let picked = pick::endpoint(worker, &snapshot, route, service, &mut head, client.address, &mut tried);
+        // What happened before tells more than that nothing is left.
+        let endpoint = picked.map_err(|error| failed.take().unwrap_or(error))?;
+        let address = endpoint.spec.address;
+        let error = match worker.upstream.send(endpoint, head, body, &route.timeout).await {
             Ok(response) => break response,
             Err(error) => error,
         };
-        tried.push(index);
-        let again = tried.len() <= route.retries as usize && tried.len() < endpoints.len();
+        // At a limit it was not tried at all, so that trying another is no retry.
+        let refused = matches!(error.error, RequestError::Overloaded);
+        if refused {
+            tried.refused();
+        }
+        let again = refused
+            || tried.attempts() <= route.retries
+                && tried.another(service)
+                && error.unsent.is_some()
+                && service.budget.withdraw(&service.settings.retry_budget, Instant::now());
         match error.unsent {
             Some(unsent) if again => {
-                tracing::debug!(endpoint = %endpoint.spec.address, error = %error.error, "trying another endpoint");
-                worker.metrics.retried();
+                tracing::debug!(endpoint = %address, error = %error.error, "trying another endpoint");
+                if !refused {
+                    worker.metrics.retried();
+                    failed = Some(error.error);
+                }
                 (head, body) = *unsent;
             }
             _ => return Err(error.error),

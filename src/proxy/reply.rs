@@ -32,8 +32,8 @@ pub fn error(error: &RequestError, id: &HeaderValue, problem: bool) -> Response<
     };
     let mut response = own(status, content_type, body);
     response.headers_mut().insert(REQUEST_ID, id.clone());
-    if matches!(error, RequestError::NoEndpoint) {
-        // As long as a registrar takes to bring an endpoint back, about.
+    if matches!(error, RequestError::NoEndpoint | RequestError::Overloaded) {
+        // As long as a registrar takes to bring an endpoint back, about, or a queue to shrink.
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response

@@ -24,7 +24,7 @@ use tokio::time::{Sleep, timeout};
 use super::body::{Outgoing, Progress, Upload};
 use super::metrics;
 use crate::config::Timeouts;
-use crate::endpoint::{Endpoint, InFlight, Live};
+use crate::endpoint::{Endpoint, InFlight, Live, Trouble};
 use crate::error::RequestError;
 
 /// Idle connections kept for one endpoint. Each costs the endpoint a socket and us about 17 KB.
@@ -73,12 +73,16 @@ impl Upstream {
     /// See [`SendError`].
     pub async fn send(
         self: &Rc<Self>,
-        endpoint: &Endpoint,
+        inflight: InFlight,
         head: http::request::Parts,
         body: Outgoing,
         timeouts: &Timeouts,
     ) -> Result<Response<ResponseBody>, SendError> {
-        let inflight = endpoint.live.start();
+        let endpoint: &Arc<Endpoint> = &inflight;
+        if !inflight.occupy() {
+            let unsent = Some(Box::new((head, body)));
+            return Err(SendError { error: RequestError::Overloaded, unsent });
+        }
         let mut pooled = self.take(endpoint.live.id);
         let mut request = Request::from_parts(head, body);
         if matches!(request.body(), Outgoing::Stream(..)) && !request.headers().contains_key(header::CONTENT_LENGTH) {
@@ -86,12 +90,15 @@ impl Upstream {
             request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         loop {
-            let (mut sender, was_pooled, copy) = match pooled.take() {
-                Some(sender) => (sender, true, repeatable(&request).then(|| copy(&request))),
+            let copy = repeatable(&request).then(|| copy(&request));
+            let (mut sender, was_pooled) = match pooled.take() {
+                Some(sender) => (sender, true),
                 None => match self.connect(endpoint, timeouts.connect.0).await {
-                    Ok(sender) => (sender, false, None),
+                    Ok(sender) => (sender, false),
                     Err(error) => {
-                        inflight.failed();
+                        if !matches!(error, RequestError::Overloaded) {
+                            inflight.failed(Trouble::Connect);
+                        }
                         return Err(SendError { error, unsent: Some(Box::new(request.into_parts())) });
                     }
                 },
@@ -104,13 +111,13 @@ impl Upstream {
             }
             let mut error = match in_time(sender.try_send_request(request), progress, timeouts).await {
                 Ok(Ok(response)) => {
-                    inflight.succeeded(sent.elapsed());
-                    return Ok(self.respond(endpoint, response, sender, inflight, timeouts.idle.0));
+                    inflight.answered(response.status(), sent.elapsed());
+                    return Ok(self.respond(response, sender, inflight, timeouts.idle.0));
                 }
                 Ok(Err(error)) => error,
                 Err(error) => {
                     if !matches!(error, RequestError::ClientTimeout(_)) {
-                        inflight.failed();
+                        inflight.failed(Trouble::Late);
                     }
                     return Err(SendError { error, unsent: None });
                 }
@@ -120,14 +127,14 @@ impl Upstream {
             match (unsent, copy) {
                 // A pooled connection was closed while it was idle, or just now: nobody's fault.
                 (Some(unsent), _) if was_pooled => request = unsent,
-                (None, Some(copy)) if broke_off(&error) => {
-                    request = copy;
-                }
-                (unsent, _) => {
+                (None, Some(copy)) if was_pooled && broke_off(&error) => request = copy,
+                (unsent, copy) => {
+                    // What may be repeated may be so elsewhere, too.
+                    let unsent = unsent.or(copy.filter(|_| broke_off(&error)));
                     if error.is_user() {
                         return Err(SendError { error: RequestError::ClientBody(error), unsent: None });
                     }
-                    inflight.failed();
+                    inflight.failed(Trouble::Broken);
                     return Err(SendError {
                         error: RequestError::Upstream(error),
                         unsent: unsent.map(|it| Box::new(it.into_parts())),
@@ -137,7 +144,8 @@ impl Upstream {
         }
     }
 
-    async fn connect(&self, endpoint: &Endpoint, limit: Duration) -> Result<SendRequest<Outgoing>, RequestError> {
+    async fn connect(&self, endpoint: &Arc<Endpoint>, limit: Duration) -> Result<SendRequest<Outgoing>, RequestError> {
+        let _waiting = endpoint.wait().ok_or(RequestError::Overloaded)?;
         self.metrics.connected();
         let stream = match timeout(limit, TcpStream::connect(endpoint.spec.address)).await {
             Ok(Ok(stream)) => stream,
@@ -147,8 +155,9 @@ impl Upstream {
         // A proxy writes whole messages, so there is nothing to wait for.
         stream.set_nodelay(true).map_err(RequestError::Connect)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(RequestError::Upstream)?;
-        let address = endpoint.spec.address;
+        let (address, open) = (endpoint.spec.address, endpoint.opened());
         tokio::task::spawn_local(async move {
+            let _open = open;
             if let Err(error) = connection.await {
                 // Whoever waits for the response is told as well.
                 tracing::debug!(%address, %error, "connection to an endpoint ended");
@@ -176,13 +185,13 @@ impl Upstream {
         None
     }
 
-    fn put(&self, endpoint: &Arc<Live>, sender: SendRequest<Outgoing>) {
-        if sender.is_closed() {
+    fn put(&self, endpoint: &Endpoint, sender: SendRequest<Outgoing>) {
+        if sender.is_closed() || endpoint.crowded() {
             return;
         }
         let mut pools = self.pools.borrow_mut();
-        let new = || Pool { endpoint: Arc::downgrade(endpoint), idle: Vec::new() };
-        let pool = pools.entry(endpoint.id).or_insert_with(new);
+        let new = || Pool { endpoint: Arc::downgrade(&endpoint.live), idle: Vec::new() };
+        let pool = pools.entry(endpoint.live.id).or_insert_with(new);
         if pool.idle.len() < IDLE {
             pool.idle.push(Idle { sender, since: Instant::now() });
         }
@@ -203,14 +212,13 @@ impl Upstream {
 
     fn respond(
         self: &Rc<Self>,
-        endpoint: &Endpoint,
         response: Response<Incoming>,
         sender: SendRequest<Outgoing>,
         inflight: InFlight,
         idle: Duration,
     ) -> Response<ResponseBody> {
         response.map(|incoming| {
-            let lease = Lease { sender, endpoint: endpoint.live.clone(), home: self.clone(), _inflight: inflight };
+            let lease = Lease { sender, home: self.clone(), inflight };
             let mut body = ResponseBody { incoming, lease: Some(lease), idle, timer: None };
             body.finish_if_over();
             body
@@ -282,9 +290,8 @@ pub struct ResponseBody {
 
 struct Lease {
     sender: SendRequest<Outgoing>,
-    endpoint: Arc<Live>,
     home: Rc<Upstream>,
-    _inflight: InFlight,
+    inflight: InFlight,
 }
 
 /// Why a response ended before its end. The client sees its connection closed.
@@ -322,8 +329,8 @@ impl ResponseBody {
     }
 
     fn finish(&mut self) {
-        if let Some(Lease { sender, endpoint, home, .. }) = self.lease.take() {
-            home.put(&endpoint, sender);
+        if let Some(Lease { sender, home, inflight }) = self.lease.take() {
+            home.put(&inflight, sender);
         }
     }
 }
@@ -346,7 +353,7 @@ impl http_body::Body for ResponseBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 if let Some(lease) = this.lease.take() {
-                    lease.endpoint.failed();
+                    lease.inflight.failed(Trouble::Broken);
                 }
                 Poll::Ready(Some(Err(BodyError::Broken(error))))
             }
@@ -356,7 +363,9 @@ impl http_body::Body for ResponseBody {
                 match timer.as_mut().poll(context) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(()) => {
-                        this.lease = None;
+                        if let Some(lease) = this.lease.take() {
+                            lease.inflight.failed(Trouble::Late);
+                        }
                         Poll::Ready(Some(Err(BodyError::Idle(idle))))
                     }
                 }
