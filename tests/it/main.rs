@@ -5,6 +5,8 @@ mod http;
 mod outage;
 mod plugins;
 mod registry;
+mod resilience;
+mod rolling;
 mod scenarios;
 mod support;
 mod tidy;
