@@ -330,7 +330,7 @@ impl Endpoint {
         Open { endpoint: self.clone(), shared: false }
     }
 
-    /// Whether idle connections are to be closed, because there are more than `max_connections` with them.
+    /// Whether a connection that becomes idle is to be closed, because there are more than `max_connections`.
     pub fn crowded(&self) -> bool {
         let limit = self.settings.max_connections;
         limit > 0 && self.live.open.load(Relaxed) > limit

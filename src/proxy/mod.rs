@@ -115,7 +115,9 @@ pub async fn handle(worker: &Worker, client: &Client, request: Request<Incoming>
         Err(error) => {
             worker.metrics.error(&error);
             match error {
+                // What callers do wrong, and what comes when there is already too much of everything.
                 RequestError::NoRoute
+                | RequestError::Overloaded
                 | RequestError::Malformed(_)
                 | RequestError::ClientBody(_)
                 | RequestError::ClientTimeout(_) => {

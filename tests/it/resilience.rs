@@ -387,6 +387,51 @@ async fn without_a_path_a_connection_is_enough() {
 }
 
 #[tokio::test]
+async fn many_endpoints_are_not_checked_all_at_once() {
+    const MANY: usize = 400;
+    // Accepted connections: since the start, now, and at most.
+    let (all, open, most) =
+        (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut origins = Vec::new();
+    for _ in 0..MANY {
+        let (all, open, most) = (all.clone(), open.clone(), most.clone());
+        let hang = move |stream: TcpStream| {
+            let open = open.clone();
+            all.fetch_add(1, SeqCst);
+            most.fetch_max(open.fetch_add(1, SeqCst) + 1, SeqCst);
+            tokio::spawn(async move {
+                // Reads the request, and then the end.
+                let mut buffer = [0; 1024];
+                while stream.readable().await.is_ok() {
+                    match stream.try_read(&mut buffer) {
+                        Ok(0) => break,
+                        Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => break,
+                        _ => {}
+                    }
+                }
+                open.fetch_sub(1, SeqCst);
+            });
+        };
+        origins.push(Rude::start(hang).await);
+    }
+    let addresses: Vec<SocketAddr> = origins.iter().map(|it| it.address).collect();
+    let check = "[services.s]\nhealth_check = { path = \"/\", interval = \"1h\", timeout = \"300ms\" }\n";
+    let gateway = in_front_of(&addresses, check);
+    let began = Instant::now();
+    eventually("all are checked", async || all.load(SeqCst) == MANY).await;
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(1), "they are spread over 2 s, but came within {took:?}");
+    // A few may be closed here later than there.
+    assert!(most.load(SeqCst) <= 128 + 16, "{} at once", most.load(SeqCst));
+    let unhealthy = async || {
+        let told = service(&gateway).await;
+        told["endpoints"].as_array().unwrap().iter().filter(|it| it["health"] == "unhealthy").count()
+    };
+    eventually("all are found out", async || unhealthy().await == MANY).await;
+    assert_eq!(service(&gateway).await["panic"], true);
+}
+
+#[tokio::test]
 async fn requests_above_the_limit_go_elsewhere_and_then_get_a_prompt_503() {
     let (first, gate) = gated().await;
     let (second, _other_gate) = gated().await;
