@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::upstream::Switched;
+use super::upstream::{Switched, Wire};
 use super::websocket::{self, Frames};
 use crate::http1::Connection;
 use crate::timer::Timer;
@@ -40,7 +40,8 @@ impl Tunnel {
     /// # Errors
     /// What ended it otherwise than by the will of both.
     pub async fn run(self, client: Duplex, mut ending: impl FnMut(&Waker) -> Option<Instant>) -> io::Result<()> {
-        let Switched { connection, inflight: _inflight } = self.switched;
+        let Switched { wire, inflight: _inflight } = self.switched;
+        let Wire { connection, open: _open } = wire;
         let (mut client, mut endpoint) = (client, Duplex::Http1(connection));
         let frames = || self.websocket.then(Frames::default);
         let mask = Some(fastrand::u32(..).to_ne_bytes());

@@ -16,7 +16,9 @@ use tokio::time::timeout;
 use super::body::{Interim, Upload};
 use super::metrics;
 use crate::config::Timeouts;
-use crate::endpoint::{Endpoint, InFlight, Live};
+use crate::config::upstream::Reuse;
+use crate::endpoint::live::Open;
+use crate::endpoint::{Endpoint, InFlight, Live, Trouble};
 use crate::error::RequestError;
 use crate::http1::Connection;
 use crate::message::{BodyError, Frame, Length, RequestHead, ResponseHead};
@@ -44,15 +46,21 @@ struct Pool {
 }
 
 struct Idle {
-    connection: Box<Connection>,
+    wire: Wire,
     since: Instant,
+}
+
+/// A connection, counted among those of its endpoint.
+pub struct Wire {
+    /// The connection.
+    pub connection: Box<Connection>,
+    /// Counts it.
+    pub open: Open,
 }
 
 /// What is to be sent, but for the body.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
-    /// Where to.
-    pub endpoint: &'a Endpoint,
     /// The head, ready to be sent.
     pub head: &'a RequestHead,
     /// The client waits to be told that it may send the body (`Expect: 100-continue`).
@@ -65,8 +73,6 @@ pub struct Call<'a> {
     pub until: Option<Instant>,
     /// Bytes a second that a body must move with.
     pub rate: u64,
-    /// Whether a request that must not be sent twice may go over a connection that was idle, and may be closing.
-    pub reuse: bool,
 }
 
 /// An endpoint's answer.
@@ -88,8 +94,8 @@ pub enum AnswerBody {
 /// A connection that has changed to another protocol; the endpoint counts as busy until this is dropped.
 pub struct Switched {
     /// The connection.
-    pub connection: Box<Connection>,
-    /// Counts it.
+    pub wire: Wire,
+    /// Counts the request.
     pub inflight: InFlight,
 }
 
@@ -116,45 +122,60 @@ impl Upstream {
     ///
     /// # Errors
     /// See [`SendError`].
-    pub async fn send(self: &Rc<Self>, call: Call<'_>, mut upload: Upload) -> Result<Answer, SendError> {
-        let live = &call.endpoint.live;
-        let inflight = live.start();
+    pub async fn send(
+        self: &Rc<Self>,
+        inflight: InFlight,
+        call: Call<'_>,
+        mut upload: Upload,
+    ) -> Result<Answer, SendError> {
+        let endpoint: &Arc<Endpoint> = &inflight;
+        if !inflight.occupy() {
+            return Err(SendError { error: RequestError::Overloaded, again: Some(upload) });
+        }
         let repeatable = call.head.is_idempotent() && upload.is_over();
-        let mut pooled = if repeatable || call.reuse { self.take(live.id) } else { None };
+        let reuse = repeatable || endpoint.settings.reuse == Reuse::Always;
+        let mut pooled = if reuse { self.take(endpoint.live.id) } else { None };
         loop {
             let was_pooled = pooled.is_some();
-            let connection = match pooled.take() {
-                Some(connection) => connection,
-                None => match self.connect(call.endpoint, call.timeouts.connect.0).await {
-                    Ok(connection) => connection,
+            let wire = match pooled.take() {
+                Some(wire) => wire,
+                None => match self.connect(endpoint, call.timeouts.connect.0).await {
+                    Ok(wire) => wire,
                     Err(error) => {
-                        inflight.failed();
+                        if !matches!(error, RequestError::Overloaded) {
+                            inflight.failed(Trouble::Connect);
+                        }
                         return Err(SendError { error, again: Some(upload) });
                     }
                 },
             };
             let sent = Instant::now();
-            let failed = match http1::exchange(connection, call, upload).await {
+            let failed = match http1::exchange(wire, call, upload).await {
                 Ok((head, exchange)) => {
-                    inflight.succeeded(sent.elapsed());
+                    inflight.answered(head.head.status, sent.elapsed());
                     return Ok(self.answer(head, exchange, call, inflight));
                 }
                 Err(failed) => failed,
             };
-            if failed.ours() {
-                inflight.failed();
-            }
-            upload = match failed.upload {
-                Some(upload) if was_pooled && failed.broke_off && (repeatable || !failed.began) => upload,
+            // What nobody can have acted on, or may be acted on twice.
+            let again = failed.upload.filter(|_| failed.broke_off && (repeatable || !failed.began));
+            upload = match again {
+                // It was closed while it was idle, which is nobody's fault.
+                Some(upload) if was_pooled => upload,
                 again => {
-                    let again = again.filter(|_| failed.broke_off && (repeatable || !failed.began));
+                    match failed.error {
+                        RequestError::ClientBody(_) => {}
+                        RequestError::HeaderTimeout(_) => inflight.failed(Trouble::Late),
+                        _ => inflight.failed(Trouble::Broken),
+                    }
                     return Err(SendError { error: failed.error, again });
                 }
             };
         }
     }
 
-    async fn connect(&self, endpoint: &Endpoint, limit: Duration) -> Result<Box<Connection>, RequestError> {
+    async fn connect(&self, endpoint: &Arc<Endpoint>, limit: Duration) -> Result<Wire, RequestError> {
+        let _waiting = endpoint.wait().ok_or(RequestError::Overloaded)?;
         self.metrics.connected();
         let stream = match timeout(limit, TcpStream::connect(endpoint.spec.address)).await {
             Ok(Ok(stream)) => stream,
@@ -163,7 +184,7 @@ impl Upstream {
         };
         // A proxy writes whole messages, so there is nothing to wait for.
         stream.set_nodelay(true).map_err(RequestError::Connect)?;
-        Ok(Box::new(Connection::new(Stream::plain(stream))))
+        Ok(Wire { connection: Box::new(Connection::new(Stream::plain(stream))), open: endpoint.opened() })
     }
 
     fn answer(
@@ -174,10 +195,10 @@ impl Upstream {
         inflight: InFlight,
     ) -> Answer {
         if head.head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-            let switched = Switched { connection: exchange.into_connection(), inflight };
+            let switched = Switched { wire: exchange.into_wire(), inflight };
             return Answer { head: head.head, body: AnswerBody::Switched(switched) };
         }
-        let lease = Lease { endpoint: call.endpoint.live.clone(), home: Rc::downgrade(self), _inflight: inflight };
+        let lease = Lease { home: Rc::downgrade(self), inflight };
         let stream = head.head.is_event_stream();
         let (idle, rate) = if stream { (call.timeouts.stream.0, 0) } else { (call.timeouts.idle.0, call.rate) };
         let mut body = ResponseBody {
@@ -193,32 +214,35 @@ impl Upstream {
     }
 
     /// The latest idle connection that can take a request.
-    fn take(&self, endpoint: u64) -> Option<Box<Connection>> {
+    fn take(&self, endpoint: u64) -> Option<Wire> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(&endpoint)?;
         while let Some(mut idle) = pool.idle.pop() {
             // One that has something to say is closing, or says what nobody asked for.
-            if idle.connection.is_quiet() {
-                return Some(idle.connection);
+            if idle.wire.connection.is_quiet() {
+                return Some(idle.wire);
             }
         }
         None
     }
 
     /// Takes back a connection whose exchange has ended cleanly.
-    fn put(&self, endpoint: &Arc<Live>, connection: Box<Connection>) {
+    fn put(&self, endpoint: &Endpoint, wire: Wire) {
+        if endpoint.crowded() {
+            return;
+        }
         let mut pools = self.pools.borrow_mut();
-        let pool =
-            pools.entry(endpoint.id).or_insert_with(|| Pool { endpoint: Arc::downgrade(endpoint), idle: Vec::new() });
+        let new = || Pool { endpoint: Arc::downgrade(&endpoint.live), idle: Vec::new() };
+        let pool = pools.entry(endpoint.live.id).or_insert_with(new);
         if pool.idle.len() < IDLE {
-            pool.idle.push(Idle { connection, since: Instant::now() });
+            pool.idle.push(Idle { wire, since: Instant::now() });
         }
     }
 
     /// Closes what has been idle for too long, what the other side has closed, and what leads to endpoints that are gone.
     pub fn tidy(&self) {
         self.pools.borrow_mut().retain(|_, pool| {
-            pool.idle.retain_mut(|idle| idle.since.elapsed() < IDLE_TIME && idle.connection.is_quiet());
+            pool.idle.retain_mut(|idle| idle.since.elapsed() < IDLE_TIME && idle.wire.connection.is_quiet());
             pool.endpoint.strong_count() > 0 && !pool.idle.is_empty()
         });
     }
@@ -236,9 +260,8 @@ pub struct ResponseBody {
 }
 
 struct Lease {
-    endpoint: Arc<Live>,
     home: Weak<Upstream>,
-    _inflight: InFlight,
+    inflight: InFlight,
 }
 
 impl ResponseBody {
@@ -251,7 +274,7 @@ impl ResponseBody {
     pub fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         if let Poll::Ready(Err(error)) = exchange.poll_upload(context) {
-            self.give_up(false);
+            self.give_up(None);
             return Poll::Ready(Some(Err(error)));
         }
         let connection = exchange.connection();
@@ -264,7 +287,7 @@ impl ResponseBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.give_up(true);
+                self.give_up(Some(Trouble::Broken));
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
@@ -277,7 +300,7 @@ impl ResponseBody {
                 match connection.timer.poll(deadline, context) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(()) => {
-                        self.give_up(true);
+                        self.give_up(Some(Trouble::Late));
                         Poll::Ready(Some(Err(BodyError::Slow(self.patience.idle()))))
                     }
                 }
@@ -290,10 +313,11 @@ impl ResponseBody {
         self.patience.rest();
     }
 
-    fn give_up(&mut self, failed: bool) {
+    /// `trouble`: what the endpoint is to blame for.
+    fn give_up(&mut self, trouble: Option<Trouble>) {
         self.exchange = None;
-        if let Some(lease) = self.lease.take().filter(|_| failed) {
-            lease.endpoint.failed();
+        if let (Some(lease), Some(trouble)) = (self.lease.take(), trouble) {
+            lease.inflight.failed(trouble);
         }
     }
 
@@ -305,12 +329,12 @@ impl ResponseBody {
         if !self.keep_alive {
             return;
         }
-        if let (Some(mut connection), Some(home)) = (exchange.into_idle(), lease.home.upgrade())
-            && connection.input.is_empty()
-            && !connection.has_ended()
+        if let (Some(mut wire), Some(home)) = (exchange.into_idle(), lease.home.upgrade())
+            && wire.connection.input.is_empty()
+            && !wire.connection.has_ended()
         {
-            connection.input = bytes::BytesMut::new();
-            home.put(&lease.endpoint, connection);
+            wire.connection.input = bytes::BytesMut::new();
+            home.put(&lease.inflight, wire);
         }
     }
 }
