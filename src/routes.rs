@@ -76,9 +76,10 @@ impl Matcher {
 
     fn takes(&self, head: &RequestHead) -> bool {
         (self.methods.is_empty() || self.methods.contains(&head.method))
-            && self.headers.iter().all(|(name, value)| {
-                head.fields.all(name.as_str()).any(|given| given == value.as_bytes())
-            })
+            && self
+                .headers
+                .iter()
+                .all(|(name, value)| head.fields.all(name.as_str()).any(|given| given == value.as_bytes()))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::task::{Context, Poll, ready};
 
-use h2::{Reason, RecvStream};
 use super::convert;
 use crate::message::{BodyError, Frame, Length};
+use h2::{Reason, RecvStream};
 
 /// A body that is being received. The sender may be a window ahead of whoever takes the pieces, and no more.
 pub struct Incoming {

@@ -53,9 +53,8 @@ impl Client {
 
 /// The request's id: the client's own if it can be used, else a new one, which is then in the head as well.
 pub fn request_id(head: &mut RequestHead, rng: &mut fastrand::Rng) -> Box<str> {
-    let usable = |id: &&str| {
-        (1..=REQUEST_ID_LENGTH).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
-    };
+    let usable =
+        |id: &&str| (1..=REQUEST_ID_LENGTH).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
     if let Some(id) = head.fields.text(Known::XRequestId).filter(usable) {
         return id.into();
     }
@@ -280,7 +279,8 @@ mod tests {
 
     #[test]
     fn a_strangers_word_on_itself_is_replaced_and_a_proxys_taken() {
-        let sent = [("host", "a"), ("x-forwarded-for", "10.0.0.1"), ("x-forwarded-proto", "https"), ("x-real-ip", "1.1.1.1")];
+        let sent =
+            [("host", "a"), ("x-forwarded-for", "10.0.0.1"), ("x-forwarded-proto", "https"), ("x-real-ip", "1.1.1.1")];
         let (client, head) = introduced(&sent, &[]).unwrap();
         assert_eq!(client, "192.0.2.7");
         assert_eq!(
@@ -312,12 +312,7 @@ mod tests {
         to_endpoint(&mut request, Length::Known(0), false);
         assert_eq!(
             text(&request.fields),
-            [
-                "accept: */*",
-                "content-length: 0",
-                "host: example.org",
-                "via: 1.1 moongate",
-            ]
+            ["accept: */*", "content-length: 0", "host: example.org", "via: 1.1 moongate",]
         );
     }
 

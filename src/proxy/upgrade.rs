@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::upstream::Switched;
 use crate::http1::Connection;
+use crate::http2;
 use crate::timer::Timer;
 
 /// An endpoint's half of a tunnel, waiting for the client's.
@@ -21,6 +22,8 @@ pub struct Tunnel {
 pub enum Duplex {
     /// A whole connection.
     Http1(Connection),
+    /// One stream of a connection.
+    Http2(http2::Duplex),
 }
 
 impl Tunnel {
@@ -105,6 +108,7 @@ impl Duplex {
                 }
                 Poll::Ready(Ok(connection.input.split().freeze()))
             }
+            Duplex::Http2(stream) => stream.poll_read(context),
         }
     }
 
@@ -112,18 +116,21 @@ impl Duplex {
     fn put(&mut self, piece: Bytes) {
         match self {
             Duplex::Http1(connection) => connection.put(piece),
+            Duplex::Http2(stream) => stream.put(piece),
         }
     }
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Duplex::Http1(connection) => connection.poll_flush(context, &mut 0),
+            Duplex::Http2(stream) => stream.poll_flush(context),
         }
     }
 
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Duplex::Http1(connection) => connection.poll_shutdown(context),
+            Duplex::Http2(stream) => stream.poll_shutdown(context),
         }
     }
 }

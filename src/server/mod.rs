@@ -2,6 +2,8 @@
 
 pub mod drain;
 pub mod http1;
+pub mod http2;
+mod stream;
 pub mod worker;
 
 use std::io;

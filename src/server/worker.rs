@@ -12,6 +12,7 @@ use tokio::task::LocalSet;
 
 use super::drain::Drain;
 use super::http1::{self, Outcome};
+use super::http2::{self, End};
 use crate::plugin::{Engine, Instances};
 use crate::proxy::headers::Client;
 use crate::proxy::{Places, Worker, metrics};
@@ -123,12 +124,26 @@ async fn serve(stream: TcpStream, peer: SocketAddr, worker: Rc<Worker>, drain: R
     worker.metrics.accepted();
     // A proxy writes whole messages, so there is nothing to wait for.
     let _ = stream.set_nodelay(true);
-    let client = Client::new(peer.ip(), false, &worker.snapshot().rules);
+    let client = Rc::new(Client::new(peer.ip(), false, &worker.snapshot().rules));
     let outcome = http1::serve(Stream::plain(stream), &worker, &client, &mut open).await;
+    let outcome = match outcome {
+        Ok(Outcome::Http2(stream, read)) => {
+            match http2::serve(stream, read, worker.clone(), client, &mut open).await {
+                End::Over => {}
+                End::Abuse(offence) => {
+                    worker.metrics.abused();
+                    tracing::info!(client = %peer, too_many = offence.name(), "client connection ended");
+                }
+                End::Failed(error) => tracing::debug!(client = %peer, %error, "client connection ended"),
+                End::Silent(why) => tracing::debug!(client = %peer, why, "client connection ended"),
+            }
+            Ok(Outcome::Over)
+        }
+        outcome => outcome,
+    };
     worker.metrics.closed();
     match outcome {
-        Ok(Outcome::Over) => {}
-        Ok(Outcome::Http2(..)) => tracing::debug!(client = %peer, "HTTP/2 is not spoken here"),
+        Ok(_) => {}
         Err(error) => tracing::debug!(client = %peer, %error, "client connection ended"),
     }
 }

@@ -35,7 +35,10 @@ fn get(fields: &Fields, name: &str) -> Option<String> {
 
 fn all(fields: &Fields) -> Vec<Header> {
     let text = |bytes| std::str::from_utf8(bytes).ok();
-    fields.iter().filter_map(|field| Some((text(field.name)?.to_ascii_lowercase(), text(field.value)?.into()))).collect()
+    fields
+        .iter()
+        .filter_map(|field| Some((text(field.name)?.to_ascii_lowercase(), text(field.value)?.into())))
+        .collect()
 }
 
 fn set(fields: Option<&mut Fields>, name: &str, value: &str) -> bool {

@@ -207,9 +207,8 @@ impl Upstream {
     /// Takes back a connection whose exchange has ended cleanly.
     fn put(&self, endpoint: &Arc<Live>, connection: Box<Connection>) {
         let mut pools = self.pools.borrow_mut();
-        let pool = pools
-            .entry(endpoint.id)
-            .or_insert_with(|| Pool { endpoint: Arc::downgrade(endpoint), idle: Vec::new() });
+        let pool =
+            pools.entry(endpoint.id).or_insert_with(|| Pool { endpoint: Arc::downgrade(endpoint), idle: Vec::new() });
         if pool.idle.len() < IDLE {
             pool.idle.push(Idle { connection, since: Instant::now() });
         }
@@ -288,6 +287,19 @@ impl ResponseBody {
                     }
                 }
             }
+        }
+    }
+
+    /// Whether nothing is left, not even trailers.
+    pub fn is_over(&self) -> bool {
+        self.reader.is_over()
+    }
+
+    /// Sends on what there is of the request, while nobody takes the response. A failure is found out by
+    /// [`ResponseBody::poll_frame`].
+    pub fn poll_upload(&mut self, context: &mut Context<'_>) {
+        if let Some(exchange) = &mut self.exchange {
+            let _ = exchange.poll_upload(context);
         }
     }
 
