@@ -143,6 +143,13 @@ impl ResponseHead {
     pub fn new(status: StatusCode) -> ResponseHead {
         ResponseHead { status, version: Version::Http11, fields: Fields::default() }
     }
+
+    /// Whether its body is a stream of events, which may be silent for long.
+    pub fn is_event_stream(&self) -> bool {
+        const TYPE: &[u8] = b"text/event-stream";
+        let content_type = self.fields.get(Known::ContentType);
+        content_type.is_some_and(|value| value.get(..TYPE.len()).is_some_and(|it| it.eq_ignore_ascii_case(TYPE)))
+    }
 }
 
 /// How much of a body is to come.

@@ -160,15 +160,23 @@ pub enum Interim {
 }
 
 impl Interim {
-    /// Tells the client. What cannot be sent is no loss: whoever sends the response will find out.
+    /// Tells the client, without waiting for it to listen: what it does not take now goes before the response, and what
+    /// there is no room for is no loss.
     pub async fn send(&self, head: &ResponseHead) {
         match self {
             Interim::No => {}
             Interim::Http2(stream) => stream.tell(head),
             Interim::Http1(link) => {
-                http1::encode::response(&mut link.borrow_mut().connection.output, head);
-                let flush = |context: &mut Context<'_>| link.borrow_mut().connection.poll_flush(context, &mut 0);
-                let _ = std::future::poll_fn(flush).await;
+                let flush = |context: &mut Context<'_>| {
+                    let connection = &mut link.borrow_mut().connection;
+                    if connection.has_room() {
+                        http1::encode::response(&mut connection.output, head);
+                        // A connection that fails is noticed by whoever sends the response.
+                        let _ = connection.poll_flush(context, &mut 0);
+                    }
+                    Poll::Ready(())
+                };
+                std::future::poll_fn(flush).await;
             }
         }
     }

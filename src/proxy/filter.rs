@@ -81,7 +81,7 @@ pub fn response(
     head: ResponseHead,
     body: Body,
 ) -> Result<Response, RequestError> {
-    let Some(request) = asked else { return Ok(Response { head, body, place: None }) };
+    let Some(request) = asked else { return Ok(Response::own(head, body)) };
     let mut in_hand = ResponseInHand { request, head };
     for filter in route.filters.iter().rev() {
         let binding = &filter.binding;
@@ -100,7 +100,7 @@ pub fn response(
             Err(failure) => failed(worker, binding, filter.on_failure, failure)?,
         }
     }
-    Ok(Response { head: in_hand.head, body, place: None })
+    Ok(Response::own(in_hand.head, body))
 }
 
 fn failed(worker: &Worker, binding: &Binding, on_failure: FilterFailure, failure: Failure) -> Result<(), RequestError> {

@@ -247,7 +247,9 @@ fn strip_hop_by_hop(fields: &mut Fields) {
         .filter(|token| HOP_BY_HOP & Known::of(token).bit() == 0 && !stays_whatever_connection_says(token))
         .map(<[u8]>::to_vec)
         .collect();
-    named.iter().for_each(|name| drop(fields.remove(&name[..])));
+    for name in &named {
+        fields.remove(&name[..]);
+    }
     fields.remove_known(HOP_BY_HOP);
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 
 use crate::error::RequestError;
-use crate::message::{BodyError, RequestHead, ResponseHead, Target};
+use crate::message::{BodyError, Known, RequestHead, ResponseHead, Target};
 use crate::plugin::{Failure, Instances};
 use crate::routes::{Found, Route, Sent};
 use crate::snapshot::{Current, Service, Snapshot};
@@ -25,6 +25,7 @@ pub mod pick;
 pub mod reply;
 pub mod upgrade;
 pub mod upstream;
+pub mod websocket;
 
 use body::{Body, Interim, Upload};
 use headers::Client;
@@ -47,8 +48,18 @@ pub struct Response {
     pub head: ResponseHead,
     /// Its body, as it arrives.
     pub body: Body,
+    /// How long the client may take no piece of it.
+    pub idle: Duration,
     /// Its place among the requests in flight, until it is sent.
     pub place: Option<Place>,
+}
+
+impl Response {
+    /// An answer of the gateway's own.
+    fn own(head: ResponseHead, body: Body) -> Response {
+        // It is short: the client need only take it.
+        Response { head, body, idle: Duration::from_secs(10), place: None }
+    }
 }
 
 /// What a worker thread keeps for its requests. Nothing here is shared with another thread but what says so.
@@ -62,6 +73,7 @@ pub struct Worker {
     pub metrics: Arc<metrics::Worker>,
     /// The requests in flight in the whole gateway.
     pub places: Arc<Places>,
+    clock: RefCell<reply::Clock>,
     complained: Cell<Option<Instant>>,
     rng: RefCell<fastrand::Rng>,
 }
@@ -120,6 +132,7 @@ impl Worker {
             upstream: Rc::new(Upstream::new(metrics.clone())),
             metrics,
             places,
+            clock: RefCell::default(),
             complained: Cell::new(None),
             rng: RefCell::new(fastrand::Rng::new()),
         }
@@ -139,6 +152,13 @@ impl Worker {
     pub fn tidy(&self) {
         drop(self.snapshot());
         self.upstream.tidy();
+    }
+
+    /// Says when the response was made, if the endpoint does not (RFC 9110, section 6.6.1).
+    pub fn date(&self, head: &mut ResponseHead) {
+        if !head.fields.contains(Known::Date) {
+            head.fields.append(Known::Date, self.clock.borrow_mut().date());
+        }
     }
 
     fn complain(&self, plugin: &str, failure: &Failure) {
@@ -173,6 +193,7 @@ pub async fn handle(worker: &Worker, client: &Client, request: Request) -> Respo
             reply::error(&error, &id, problem)
         }
     };
+    worker.date(&mut response.head);
     worker.metrics.answered(response.head.status, began.elapsed());
     response.place = place;
     response
@@ -209,6 +230,7 @@ async fn forward(
     let snapshot = worker.snapshot();
     headers::settle(&mut head, &snapshot.rules.paths)?;
     let expects = headers::expects(&head)?;
+    let asked_for = head.upgrade.clone();
     if head.target.as_str() == "*" {
         return Ok(reply::options());
     }
@@ -254,10 +276,17 @@ async fn forward(
     headers::to_client(&mut head);
     let body = match body {
         AnswerBody::Body(body) => Body::Endpoint(Box::new(body)),
-        AnswerBody::Switched(switched) => Body::Tunnel(Box::new(Tunnel::new(switched, route.timeout.stream.0))),
+        AnswerBody::Switched(switched) => {
+            let protocol = asked_for.as_deref().unwrap_or_default();
+            Body::Tunnel(Box::new(Tunnel::new(switched, protocol, route.timeout.stream.0)))
+        }
     };
-    filter::response(worker, &snapshot, route, asked, head, body)
+    let response = filter::response(worker, &snapshot, route, asked, head, body)?;
+    Ok(Response { idle: route.timeout.idle.0, ..response })
 }
+
+/// What the client is told of a path in a header that is none.
+const API_NAME: &str = "the header api_name is not a path that starts with a slash";
 
 /// The route of a request and its service, if there is one; the head is left with the path to send on.
 fn locate<'a>(
@@ -271,6 +300,7 @@ fn locate<'a>(
             let route = service.implicit.as_deref().ok_or(RequestError::NoRoute)?;
             let sent = match sent {
                 Sent::Rest(cut) => Ok(cut),
+                Sent::Other(path) if !path.starts_with(b"/") => return Err(RequestError::Malformed(API_NAME)),
                 Sent::Other(path) => Err(match headers::settled(&snapshot.rules.paths, path)? {
                     Some(settled) => settled,
                     None => Target::new(String::from_utf8_lossy(path).into_owned()),

@@ -1,5 +1,7 @@
 //! Answers of the gateway's own.
 
+use std::time::SystemTime;
+
 use http::StatusCode;
 
 use super::Response;
@@ -64,12 +66,32 @@ pub fn options() -> Response {
 /// An answer that a filter made.
 pub fn by_filter(mut head: ResponseHead, body: Vec<u8>) -> Response {
     head.fields.set(Known::Server, b"moongate");
-    Response { head, body: Body::Full(body.into()), place: None }
+    Response::own(head, Body::Full(body.into()))
 }
 
 fn own(status: StatusCode, content_type: &'static str, body: String) -> Response {
     let mut head = ResponseHead::new(status);
     head.fields.append(Known::Server, b"moongate");
     head.fields.append(Known::ContentType, content_type.as_bytes());
-    Response { head, body: Body::Full(body.into()), place: None }
+    Response::own(head, Body::Full(body.into()))
+}
+
+/// The date as responses carry it (RFC 9110, section 5.6.7), written once a second.
+#[derive(Default)]
+pub struct Clock {
+    second: u64,
+    text: String,
+}
+
+impl Clock {
+    /// Now.
+    pub fn date(&mut self) -> &[u8] {
+        let now = SystemTime::now();
+        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if second != self.second || self.text.is_empty() {
+            self.second = second;
+            self.text = httpdate::fmt_http_date(now);
+        }
+        self.text.as_bytes()
+    }
 }

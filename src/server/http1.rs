@@ -30,6 +30,10 @@ use crate::timer::Patience;
 /// make its system discard the response unread (RFC 9112, section 9.6).
 const LINGER: (Duration, usize) = (Duration::from_secs(2), 1 << 20);
 
+/// How long a connection with nothing on it stays when all are to end. A request that is under way to us when we close is
+/// lost, and the client may not dare to repeat it; one that comes in this time is answered, with `Connection: close`.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
 /// What may be read ahead while a request is worked on: what the client has pipelined.
 const AHEAD: usize = 16 << 10;
 
@@ -85,14 +89,15 @@ pub async fn serve(stream: Stream, worker: &Worker, client: &Client, open: &mut 
         };
         let working = proxy::handle(worker, client, received(request, &link));
         let Some(response) = unless_gone(&link, working).await else { return Ok(Outcome::Over) };
-        let Response { head, body, place } = response;
+        let Response { head, body, idle, place } = response;
         if let Body::Tunnel(tunnel) = body {
             encode::response(&mut link.borrow_mut().connection.output, &head);
-            let connection = take(link)?.connection;
+            let connection = Box::new(take(link)?.connection);
             drop(place);
-            return tunnel.run(Duplex::Http1(connection)).await.map(|()| Outcome::Over);
+            return tunnel.run(Duplex::Http1(connection), |waker| open.ending(waker)).await.map(|()| Outcome::Over);
         }
-        if !respond(&link, head, body, &asked, &rules, open).await? {
+        let patience = Patience::new(idle, rules.limits.min_rate.0);
+        if !respond(&link, head, body, &asked, patience, open).await? {
             return linger(&link).await.map(|()| Outcome::Over);
         }
     }
@@ -137,9 +142,6 @@ fn poll_request(
             }
             waiting.began.get_or_insert_with(Instant::now);
         }
-        if open.ending(context.waker()) && connection.input.is_empty() {
-            return Poll::Ready(Ok(Next::Closed));
-        }
         match connection.poll_head(context) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Next::Closed)),
             Poll::Ready(Ok(_)) => {}
@@ -148,10 +150,11 @@ fn poll_request(
         }
     }
     let (header, idle) = (rules.limits.header_timeout.0, rules.limits.idle_timeout.0);
-    let deadline = match waiting.began {
-        Some(began) => began + header,
-        None if waiting.first => waiting.since + header,
-        None => waiting.since + idle,
+    let deadline = match (waiting.began, open.ending(context.waker())) {
+        (Some(began), _) => began + header,
+        (None, Some(since)) => since + LAST_CALL,
+        (None, None) if waiting.first => waiting.since + header,
+        (None, None) => waiting.since + idle,
     };
     ready!(connection.timer.poll(deadline, context));
     Poll::Ready(Ok(match waiting.began {
@@ -202,17 +205,26 @@ async fn unless_gone(link: &Shared, working: impl Future<Output = Response>) -> 
         if let Poll::Ready(response) = working.as_mut().poll(context) {
             return Poll::Ready(Some(response));
         }
-        let Link { connection, reader } = &mut *link.borrow_mut();
-        while reader.is_over() && connection.input.len() < AHEAD && !connection.has_ended() {
-            match connection.poll_head(context) {
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(None),
-                Poll::Pending => break,
-            }
-        }
-        Poll::Pending
+        if poll_ahead(&mut link.borrow_mut(), context).is_err() { Poll::Ready(None) } else { Poll::Pending }
     })
     .await
+}
+
+/// Reads what the client sends ahead of its turn.
+fn poll_ahead(link: &mut Link, context: &mut Context<'_>) -> io::Result<()> {
+    let Link { connection, reader } = link;
+    while reader.is_over() && connection.input.len() < AHEAD && !connection.has_ended() {
+        match connection.poll_head(context) {
+            Poll::Ready(outcome) => drop(outcome?),
+            Poll::Pending => break,
+        }
+    }
+    Ok(())
+}
+
+/// Whether nobody listens to an event stream any more: its clients never end just their own side.
+fn poll_gone(link: &mut Link, context: &mut Context<'_>) -> bool {
+    poll_ahead(link, context).is_err() || link.connection.has_ended()
 }
 
 /// Sends a response. Says whether the connection can take another request.
@@ -221,10 +233,10 @@ async fn respond(
     mut head: ResponseHead,
     mut body: Body,
     asked: &Asked,
-    rules: &Rules,
+    mut patience: Patience,
     open: &mut Open,
 ) -> io::Result<bool> {
-    let mut keep = asked.keep_alive && poll_fn(|context| Poll::Ready(!open.ending(context.waker()))).await;
+    let mut keep = asked.keep_alive && poll_fn(|context| Poll::Ready(open.ending(context.waker()).is_none())).await;
     if keep && !link.borrow().reader.is_over() {
         // A body that is here already, and that nobody wanted, is no reason to close.
         keep = matches!(body, Body::Endpoint(_)) || poll_fn(|context| Poll::Ready(skip(link, context))).await;
@@ -241,8 +253,7 @@ async fn respond(
     if asked.head || framing == Framing::None {
         body = Body::Full(bytes::Bytes::new());
     }
-    let mut sending = Sending { body, framing, over: false };
-    let mut patience = Patience::new(rules.limits.idle_timeout.0, rules.limits.min_rate.0);
+    let mut sending = Sending { body, framing, stream: head.is_event_stream(), over: false };
     match poll_fn(|context| sending.poll(link, &mut patience, context)).await {
         Ok(()) => Ok(keep),
         Err(error) => {
@@ -301,6 +312,8 @@ fn skip(link: &Shared, context: &mut Context<'_>) -> bool {
 struct Sending {
     body: Body,
     framing: Framing,
+    /// It may be silent for long, and somebody who is gone is noticed only by listening.
+    stream: bool,
     over: bool,
 }
 
@@ -321,9 +334,8 @@ impl Sending {
                     Poll::Pending => starved = true,
                 }
             }
-            let Link { connection, .. } = &mut *link.borrow_mut();
             let mut moved = 0;
-            let flushed = connection.poll_flush(context, &mut moved);
+            let flushed = link.borrow_mut().connection.poll_flush(context, &mut moved);
             if moved > 0 {
                 patience.moved(moved);
             }
@@ -331,14 +343,17 @@ impl Sending {
                 Poll::Ready(Ok(())) if self.over => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(())) if starved => {
                     patience.rest();
+                    if self.stream && poll_gone(&mut link.borrow_mut(), context) {
+                        return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                    }
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if !self.over && !starved && connection.has_room() => {}
+                Poll::Pending if !self.over && !starved && link.borrow().connection.has_room() => {}
                 Poll::Pending => {
                     self.body.rest();
-                    ready!(connection.timer.poll(patience.deadline(), context));
+                    ready!(link.borrow_mut().connection.timer.poll(patience.deadline(), context));
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")));
                 }
             }
@@ -374,6 +389,7 @@ impl Sending {
 async fn refuse(link: &Shared, worker: &Worker, error: &RequestError) -> io::Result<()> {
     proxy::refused(worker, error, "");
     let Response { mut head, mut body, .. } = reply::error(error, "", false);
+    worker.date(&mut head);
     worker.metrics.answered(head.status, Duration::ZERO);
     head.fields.set(Known::Connection, b"close");
     if let Length::Known(length) = body.length() {

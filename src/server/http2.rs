@@ -73,7 +73,7 @@ pub async fn serve(link: Stream, read: BytesMut, worker: Rc<Worker>, client: Rc<
     let mut connection = Connection {
         ping: link.ping_pong(),
         link,
-        setup: Rc::new(Setup::new(worker, client, limits)),
+        setup: Rc::new(Setup::new(worker, client, open.drain().clone(), limits)),
         ledger,
         header: limits.header_timeout.0,
         idle: limits.idle_timeout.0,
@@ -140,7 +140,7 @@ enum Stage {
 
 impl Connection {
     fn poll(&mut self, open: &mut Open, context: &mut Context<'_>) -> Poll<End> {
-        if open.ending(context.waker()) {
+        if open.ending(context.waker()).is_some() {
             self.end();
         }
         for turn in 0.. {

@@ -11,6 +11,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Method, StatusCode};
 
+use super::drain::Drain;
 use crate::config::limits::Limits;
 use crate::error::RequestError;
 use crate::http1::{encode, head};
@@ -26,21 +27,20 @@ use crate::timer::Patience;
 pub(super) struct Setup {
     worker: Rc<Worker>,
     client: Rc<Client>,
+    drain: Rc<Drain>,
     limits: head::Limits,
-    /// How long a client may take nothing of a response.
-    idle: Duration,
     /// Bytes a second that it must take.
     rate: u64,
 }
 
 impl Setup {
-    pub(super) fn new(worker: Rc<Worker>, client: Rc<Client>, limits: &Limits) -> Setup {
+    pub(super) fn new(worker: Rc<Worker>, client: Rc<Client>, drain: Rc<Drain>, limits: &Limits) -> Setup {
         let head = head::Limits {
             head: limits.header_size.0 as usize,
             fields: limits.headers as usize,
             target: limits.uri.0 as usize,
         };
-        Setup { worker, client, limits: head, idle: limits.idle_timeout.0, rate: limits.min_rate.0 }
+        Setup { worker, client, drain, limits: head, rate: limits.min_rate.0 }
     }
 }
 
@@ -67,8 +67,11 @@ async fn serve(setup: &Setup, request: http::Request<RecvStream>, stream: Respon
     let working = proxy::handle(&setup.worker, &setup.client, request);
     let Some(response) = unless_reset(&stream, working).await else { return };
     match (response.body, tunnel) {
-        (Body::Tunnel(endpoint), Some(incoming)) => tunnelled(&stream, response.head, *endpoint, incoming).await,
-        (body, _) => respond(setup, &stream, response.head, body, is_head).await,
+        (Body::Tunnel(endpoint), Some(incoming)) => {
+            drop(response.place);
+            tunnelled(setup, &stream, response.head, *endpoint, incoming).await;
+        }
+        (body, _) => respond(setup, &stream, Response { body, ..response }, is_head).await,
     }
 }
 
@@ -84,13 +87,14 @@ async fn unless_reset(stream: &Responder, working: impl Future<Output = Response
     .await
 }
 
-async fn respond(setup: &Setup, stream: &Responder, mut head: ResponseHead, mut body: Body, is_head: bool) {
+async fn respond(setup: &Setup, stream: &Responder, response: Response, is_head: bool) {
+    let Response { mut head, mut body, idle, place: _place } = response;
     let over = frame(&mut head, &body, is_head);
     let Ok(outgoing) = stream.respond(&head, over) else { return };
     if over {
         return;
     }
-    let mut sending = Sending::new(outgoing, Patience::new(setup.idle, setup.rate));
+    let mut sending = Sending::new(outgoing, Patience::new(idle, setup.rate));
     match poll_fn(|context| sending.poll(&mut body, context)).await {
         Ok(()) => {}
         Err(Unsent::Source(error)) => tracing::debug!(%error, "a response broke off"),
@@ -120,12 +124,19 @@ fn frame(head: &mut ResponseHead, body: &Body, is_head: bool) -> bool {
 }
 
 /// Answers an extended CONNECT with 200 instead of 101 (RFC 8441, section 5), and passes bytes on.
-async fn tunnelled(stream: &Responder, mut head: ResponseHead, endpoint: upgrade::Tunnel, incoming: RecvStream) {
+async fn tunnelled(
+    setup: &Setup,
+    stream: &Responder,
+    mut head: ResponseHead,
+    endpoint: upgrade::Tunnel,
+    incoming: RecvStream,
+) {
     head.status = StatusCode::OK;
     head.fields.remove(Known::WebSocketAccept);
     let Ok(outgoing) = stream.respond(&head, false) else { return };
-    let client = upgrade::Duplex::Http2(Duplex::new(incoming, outgoing));
-    if let Err(error) = endpoint.run(client).await {
+    let client = upgrade::Duplex::Http2(Box::new(Duplex::new(incoming, outgoing)));
+    let mut open = setup.drain.open();
+    if let Err(error) = endpoint.run(client, |waker| open.ending(waker)).await {
         tracing::debug!(%error, "a tunnel ended");
         stream.reset(Reason::CANCEL);
     }
@@ -134,10 +145,10 @@ async fn tunnelled(stream: &Responder, mut head: ResponseHead, endpoint: upgrade
 /// Answers what could not be understood. What is malformed is an error of its stream (RFC 9113, section 8.1.1).
 async fn refuse(setup: &Setup, stream: &Responder, error: &RequestError) {
     proxy::refused(&setup.worker, error, "");
-    let Response { head, body, .. } = reply::error(error, "", false);
-    setup.worker.metrics.answered(head.status, Duration::ZERO);
+    let response = reply::error(error, "", false);
+    setup.worker.metrics.answered(response.head.status, Duration::ZERO);
     match error {
         RequestError::Malformed(_) => stream.reset(Reason::PROTOCOL_ERROR),
-        _ => respond(setup, stream, head, body, false).await,
+        _ => respond(setup, stream, response, false).await,
     }
 }

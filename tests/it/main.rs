@@ -1,10 +1,14 @@
 //! The one integration binary: real sockets, a real ZooKeeper, real `.wasm` files.
 
+mod clients;
 mod config;
+mod fuzz;
 mod http;
+mod lifecycle;
 mod outage;
 mod plugins;
 mod registry;
 mod scenarios;
+mod streams;
 mod support;
 mod tidy;

@@ -27,7 +27,7 @@ const INTERIM: usize = 64;
 const CONTINUE: Duration = Duration::from_secs(1);
 
 /// A connection, and the part of the request that is not sent yet.
-pub struct Exchange {
+pub(super) struct Exchange {
     connection: Box<Connection>,
     sending: Sending,
 }
@@ -64,7 +64,7 @@ enum Side {
 }
 
 /// Why there is no response.
-pub struct Failed {
+pub(super) struct Failed {
     /// What happened.
     pub error: RequestError,
     /// The connection ended or failed before anything came back.
@@ -77,13 +77,13 @@ pub struct Failed {
 
 impl Failed {
     /// Whether the endpoint is to blame.
-    pub fn ours(&self) -> bool {
+    pub(super) fn ours(&self) -> bool {
         !matches!(self.error, RequestError::ClientBody(_))
     }
 }
 
 /// Sends the request and waits for the head of the response.
-pub async fn exchange(
+pub(super) async fn exchange(
     mut connection: Box<Connection>,
     call: Call<'_>,
     upload: Upload,
@@ -154,17 +154,17 @@ enum Event {
 
 impl Exchange {
     /// The connection, to read the response from.
-    pub fn connection(&mut self) -> &mut Connection {
+    pub(super) fn connection(&mut self) -> &mut Connection {
         &mut self.connection
     }
 
     /// The connection, if the request was sent to its end.
-    pub fn into_idle(self) -> Option<Box<Connection>> {
+    pub(super) fn into_idle(self) -> Option<Box<Connection>> {
         (self.sending.stage == Stage::Over).then_some(self.connection)
     }
 
     /// The connection, whatever of the request is left.
-    pub fn into_connection(self) -> Box<Connection> {
+    pub(super) fn into_connection(self) -> Box<Connection> {
         self.connection
     }
 
@@ -178,7 +178,7 @@ impl Exchange {
     /// # Errors
     /// If the client's body is at fault, or one of both is too slow. An endpoint that takes no more is no error: it may
     /// have answered already.
-    pub fn poll_upload(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+    pub(super) fn poll_upload(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         let outcome = self.poll_send(context, &mut 0);
         if outcome.is_pending() {
             let patience = self.sending.patience();

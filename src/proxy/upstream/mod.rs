@@ -178,14 +178,15 @@ impl Upstream {
             return Answer { head: head.head, body: AnswerBody::Switched(switched) };
         }
         let lease = Lease { endpoint: call.endpoint.live.clone(), home: Rc::downgrade(self), _inflight: inflight };
-        let idle = if is_long_lived(&head.head) { call.timeouts.stream.0 } else { call.timeouts.idle.0 };
+        let stream = head.head.is_event_stream();
+        let (idle, rate) = if stream { (call.timeouts.stream.0, 0) } else { (call.timeouts.idle.0, call.rate) };
         let mut body = ResponseBody {
             reader: crate::http1::body::Reader::new(head.framing),
             keep_alive: head.keep_alive,
             exchange: Some(exchange),
             lease: Some(lease),
-            patience: Patience::new(idle, if is_long_lived(&head.head) { 0 } else { call.rate }),
-            until: call.until,
+            patience: Patience::new(idle, rate),
+            until: call.until.filter(|_| !stream),
         };
         body.finish_if_over();
         Answer { head: head.head, body: AnswerBody::Body(body) }
@@ -221,12 +222,6 @@ impl Upstream {
             pool.endpoint.strong_count() > 0 && !pool.idle.is_empty()
         });
     }
-}
-
-/// Whether this response may be silent for long without anything being wrong: an event stream.
-fn is_long_lived(head: &ResponseHead) -> bool {
-    let content_type = head.fields.get(crate::message::Known::ContentType);
-    content_type.is_some_and(|value| value.len() >= 17 && value[..17].eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// A response on its way, and the connection that it comes over.
