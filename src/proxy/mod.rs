@@ -21,6 +21,7 @@ pub mod body;
 pub mod filter;
 pub mod headers;
 pub mod metrics;
+pub mod opening;
 pub mod pick;
 pub mod reply;
 pub mod upgrade;

@@ -13,17 +13,23 @@ use rustc_hash::FxHashMap;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use links::{Busy, Links};
+
 use super::body::{Interim, Upload};
 use super::metrics;
+use super::opening::{self, Opening};
+use super::upgrade::Duplex;
 use crate::config::Timeouts;
 use crate::endpoint::{Endpoint, InFlight, Live};
 use crate::error::RequestError;
 use crate::http1::Connection;
-use crate::message::{BodyError, Frame, Length, RequestHead, ResponseHead};
+use crate::message::{BodyError, Frame, Length, RequestHead, ResponseHead, Version};
 use crate::stream::Stream;
 use crate::timer::Patience;
 
 mod http1;
+mod http2;
+mod links;
 
 /// Idle connections kept for one endpoint. Each costs the endpoint a socket and us about 1 KB.
 const IDLE: usize = 256;
@@ -31,9 +37,15 @@ const IDLE: usize = 256;
 /// How long a connection may be idle. Below the minute after which many servers close it, so that we are first.
 const IDLE_TIME: Duration = Duration::from_secs(45);
 
+/// How often an endpoint may refuse one request over HTTP/2 before it is taken at its word. Once is usual where it has just
+/// said how many streams it allows, or is ending its connections one by one.
+const REFUSALS: usize = 2;
+
 /// This worker's connections.
 pub struct Upstream {
     pools: RefCell<FxHashMap<u64, Pool>>,
+    /// Of endpoints that speak HTTP/2.
+    links: RefCell<FxHashMap<u64, Linked>>,
     metrics: Arc<metrics::Worker>,
 }
 
@@ -41,6 +53,12 @@ pub struct Upstream {
 struct Pool {
     endpoint: std::sync::Weak<Live>,
     idle: Vec<Idle>,
+}
+
+/// The connections of an endpoint that speaks HTTP/2.
+struct Linked {
+    endpoint: std::sync::Weak<Live>,
+    links: Rc<Links>,
 }
 
 struct Idle {
@@ -69,6 +87,19 @@ pub struct Call<'a> {
     pub reuse: bool,
 }
 
+impl Call<'_> {
+    /// How long a pause of the body may be, and how fast it must be (0: it need not). A call of gRPC may be a stream of
+    /// messages, either way, that come when they come.
+    fn pace(&self) -> (Duration, u64) {
+        if self.head.is_grpc() { (self.timeouts.stream.0, 0) } else { (self.timeouts.idle.0, self.rate) }
+    }
+
+    /// How long the response's head may take. That of gRPC may come with the first message.
+    fn header(&self) -> Duration {
+        if self.head.is_grpc() { self.timeouts.stream.0 } else { self.timeouts.header.0 }
+    }
+}
+
 /// An endpoint's answer.
 pub struct Answer {
     /// Its head.
@@ -85,12 +116,14 @@ pub enum AnswerBody {
     Switched(Switched),
 }
 
-/// A connection that has changed to another protocol; the endpoint counts as busy until this is dropped.
+/// A connection or stream that has changed to another protocol; the endpoint counts as busy until this is dropped.
 pub struct Switched {
-    /// The connection.
-    pub connection: Box<Connection>,
+    /// What it goes on over.
+    pub stream: Duplex,
     /// Counts it.
     pub inflight: InFlight,
+    /// Counts its stream.
+    _busy: Option<Busy>,
 }
 
 /// Why an exchange brought no response.
@@ -105,28 +138,37 @@ pub struct SendError {
 impl Upstream {
     /// No connections yet.
     pub fn new(metrics: Arc<metrics::Worker>) -> Upstream {
-        Upstream { pools: RefCell::default(), metrics }
+        Upstream { pools: RefCell::default(), links: RefCell::default(), metrics }
     }
 
     /// Sends a request to an endpoint and waits for the head of the response.
     ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn send(self: &Rc<Self>, call: Call<'_>, upload: Upload) -> Result<Answer, SendError> {
+        match call.endpoint.spec.scheme.is_http2() {
+            false => self.send_http1(call, upload).await,
+            true => self.send_http2(call, upload).await,
+        }
+    }
+
     /// A connection may turn out to have been closed while it was idle, which is nobody's fault. So a request that may be
     /// repeated (RFC 9110, section 9.2.2) takes an idle one and, if that is so, a new one, unseen; any other takes a new one
     /// at once, because nobody can tell whether an endpoint that closes has acted on it.
-    ///
-    /// # Errors
-    /// See [`SendError`].
-    pub async fn send(self: &Rc<Self>, call: Call<'_>, mut upload: Upload) -> Result<Answer, SendError> {
+    async fn send_http1(self: &Rc<Self>, call: Call<'_>, mut upload: Upload) -> Result<Answer, SendError> {
         let live = &call.endpoint.live;
         let inflight = live.start();
         let repeatable = call.head.is_idempotent() && upload.is_over();
+        let opening =
+            (call.head.version == Version::Http2 && call.head.upgrade.is_some()).then(|| Opening::new(call.head));
+        let call = Call { head: opening.as_ref().map_or(call.head, |opening| &opening.head), ..call };
         let mut pooled = if repeatable || call.reuse { self.take(live.id) } else { None };
         loop {
             let was_pooled = pooled.is_some();
             let connection = match pooled.take() {
                 Some(connection) => connection,
                 None => match self.connect(call.endpoint, call.timeouts.connect.0).await {
-                    Ok(connection) => connection,
+                    Ok(stream) => Box::new(Connection::new(stream)),
                     Err(error) => {
                         inflight.failed();
                         return Err(SendError { error, again: Some(upload) });
@@ -135,6 +177,13 @@ impl Upstream {
             };
             let sent = Instant::now();
             let failed = match http1::exchange(connection, call, upload).await {
+                Ok((head, _)) if opening.as_ref().is_some_and(|opening| !opening.is_answered(&head.head)) => {
+                    inflight.failed();
+                    return Err(SendError {
+                        error: RequestError::Upstream("it has not read the key".into()),
+                        again: None,
+                    });
+                }
                 Ok((head, exchange)) => {
                     inflight.succeeded(sent.elapsed());
                     return Ok(self.answer(head, exchange, call, inflight));
@@ -154,7 +203,71 @@ impl Upstream {
         }
     }
 
-    async fn connect(&self, endpoint: &Endpoint, limit: Duration) -> Result<Box<Connection>, RequestError> {
+    /// An endpoint may refuse a stream, or end the connection before it, and say that it has not acted on it: then any request
+    /// may be sent again (RFC 9113, section 8.7), here on another connection or there to another endpoint. Where it says
+    /// nothing of the kind, only what may be repeated is.
+    async fn send_http2(&self, call: Call<'_>, mut upload: Upload) -> Result<Answer, SendError> {
+        let inflight = call.endpoint.live.start();
+        let repeatable = call.head.is_idempotent() && upload.is_over();
+        let links = self.links(&call.endpoint.live);
+        let mut refusals = 0;
+        loop {
+            let connect = || self.connect(call.endpoint, call.timeouts.connect.0);
+            let (busy, new) = match links.take(connect).await {
+                Ok(taken) => taken,
+                Err(error) => {
+                    inflight.failed();
+                    return Err(SendError { error, again: Some(upload) });
+                }
+            };
+            let sent = Instant::now();
+            let failed = match http2::exchange(busy, call, upload).await {
+                Ok(answer) => {
+                    inflight.succeeded(sent.elapsed());
+                    return Ok(self.answered(answer, call, inflight));
+                }
+                Err(failed) => failed,
+            };
+            upload = match failed.upload {
+                Some(upload) if failed.refused && refusals < REFUSALS => upload,
+                Some(upload) if failed.broke_off && repeatable && !new => upload,
+                again => {
+                    if !matches!(failed.error, RequestError::ClientBody(_)) {
+                        inflight.failed();
+                    }
+                    let again = again.filter(|_| failed.refused || failed.broke_off && repeatable);
+                    return Err(SendError { error: failed.error, again });
+                }
+            };
+            refusals += 1;
+        }
+    }
+
+    fn links(&self, endpoint: &Arc<Live>) -> Rc<Links> {
+        let mut links = self.links.borrow_mut();
+        let new = || Linked { endpoint: Arc::downgrade(endpoint), links: Rc::default() };
+        links.entry(endpoint.id).or_insert_with(new).links.clone()
+    }
+
+    fn answered(&self, answer: http2::Answer, call: Call<'_>, inflight: InFlight) -> Answer {
+        let (head, body) = match answer {
+            http2::Answer::Response(head, mut body) => {
+                let stream = head.is_event_stream();
+                let (idle, rate) = if stream { (call.timeouts.stream.0, 0) } else { call.pace() };
+                let until = call.until.filter(|_| !stream);
+                body.lease(inflight, Patience::new(idle, rate), until);
+                (head, AnswerBody::Body(ResponseBody::Http2(body)))
+            }
+            http2::Answer::Switched(mut head, stream, busy) => {
+                opening::answer(call.head, &mut head);
+                let stream = Duplex::Http2(stream);
+                (head, AnswerBody::Switched(Switched { stream, inflight, _busy: Some(busy) }))
+            }
+        };
+        Answer { head, body }
+    }
+
+    async fn connect(&self, endpoint: &Endpoint, limit: Duration) -> Result<Stream, RequestError> {
         self.metrics.connected();
         let stream = match timeout(limit, TcpStream::connect(endpoint.spec.address)).await {
             Ok(Ok(stream)) => stream,
@@ -163,7 +276,7 @@ impl Upstream {
         };
         // A proxy writes whole messages, so there is nothing to wait for.
         stream.set_nodelay(true).map_err(RequestError::Connect)?;
-        Ok(Box::new(Connection::new(Stream::plain(stream))))
+        Ok(Stream::plain(stream))
     }
 
     fn answer(
@@ -174,13 +287,14 @@ impl Upstream {
         inflight: InFlight,
     ) -> Answer {
         if head.head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-            let switched = Switched { connection: exchange.into_connection(), inflight };
+            let stream = Duplex::Http1(exchange.into_connection());
+            let switched = Switched { stream, inflight, _busy: None };
             return Answer { head: head.head, body: AnswerBody::Switched(switched) };
         }
         let lease = Lease { endpoint: call.endpoint.live.clone(), home: Rc::downgrade(self), _inflight: inflight };
         let stream = head.head.is_event_stream();
         let (idle, rate) = if stream { (call.timeouts.stream.0, 0) } else { (call.timeouts.idle.0, call.rate) };
-        let mut body = ResponseBody {
+        let mut body = Http1Body {
             reader: crate::http1::body::Reader::new(head.framing),
             keep_alive: head.keep_alive,
             exchange: Some(exchange),
@@ -189,7 +303,7 @@ impl Upstream {
             until: call.until.filter(|_| !stream),
         };
         body.finish_if_over();
-        Answer { head: head.head, body: AnswerBody::Body(body) }
+        Answer { head: head.head, body: AnswerBody::Body(ResponseBody::Http1(Box::new(body))) }
     }
 
     /// The latest idle connection that can take a request.
@@ -221,11 +335,63 @@ impl Upstream {
             pool.idle.retain_mut(|idle| idle.since.elapsed() < IDLE_TIME && idle.connection.is_quiet());
             pool.endpoint.strong_count() > 0 && !pool.idle.is_empty()
         });
+        self.links.borrow_mut().retain(|_, linked| linked.links.tidy(IDLE_TIME) && linked.endpoint.strong_count() > 0);
+    }
+}
+
+/// A response on its way.
+pub enum ResponseBody {
+    /// Over a connection of its own.
+    Http1(Box<Http1Body>),
+    /// Over a stream.
+    Http2(Box<http2::Body>),
+}
+
+impl ResponseBody {
+    /// How much is left.
+    pub fn length(&self) -> Length {
+        match self {
+            ResponseBody::Http1(body) => body.reader.length(),
+            ResponseBody::Http2(body) => body.length(),
+        }
+    }
+
+    /// Whether nothing is left, not even trailers.
+    pub fn is_over(&self) -> bool {
+        match self {
+            ResponseBody::Http1(body) => body.reader.is_over(),
+            ResponseBody::Http2(body) => body.is_over(),
+        }
+    }
+
+    /// The next piece; none at the end. The rest of the request is sent on meanwhile.
+    pub fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        match self {
+            ResponseBody::Http1(body) => body.poll_frame(context),
+            ResponseBody::Http2(body) => body.poll_frame(context),
+        }
+    }
+
+    /// Sends on what there is of the request, while nobody takes the response. A failure is found out by
+    /// [`ResponseBody::poll_frame`].
+    pub fn poll_upload(&mut self, context: &mut Context<'_>) {
+        match self {
+            ResponseBody::Http1(body) => body.poll_upload(context),
+            ResponseBody::Http2(body) => body.poll_upload(context),
+        }
+    }
+
+    /// The client is slow or busy: what the endpoint does meanwhile is not its fault.
+    pub fn rest(&mut self) {
+        match self {
+            ResponseBody::Http1(body) => body.patience.rest(),
+            ResponseBody::Http2(body) => body.rest(),
+        }
     }
 }
 
 /// A response on its way, and the connection that it comes over.
-pub struct ResponseBody {
+pub struct Http1Body {
     reader: crate::http1::body::Reader,
     keep_alive: bool,
     /// Until the end; given up unused if the response is not read to it, which closes the connection.
@@ -241,14 +407,8 @@ struct Lease {
     _inflight: InFlight,
 }
 
-impl ResponseBody {
-    /// How much is left.
-    pub fn length(&self) -> Length {
-        self.reader.length()
-    }
-
-    /// The next piece; none at the end. The rest of the request is sent on meanwhile.
-    pub fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+impl Http1Body {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         if let Poll::Ready(Err(error)) = exchange.poll_upload(context) {
             self.give_up(false);
@@ -285,22 +445,10 @@ impl ResponseBody {
         }
     }
 
-    /// Whether nothing is left, not even trailers.
-    pub fn is_over(&self) -> bool {
-        self.reader.is_over()
-    }
-
-    /// Sends on what there is of the request, while nobody takes the response. A failure is found out by
-    /// [`ResponseBody::poll_frame`].
-    pub fn poll_upload(&mut self, context: &mut Context<'_>) {
+    fn poll_upload(&mut self, context: &mut Context<'_>) {
         if let Some(exchange) = &mut self.exchange {
             let _ = exchange.poll_upload(context);
         }
-    }
-
-    /// The client is slow or busy: what the endpoint does meanwhile is not its fault.
-    pub fn rest(&mut self) {
-        self.patience.rest();
     }
 
     fn give_up(&mut self, failed: bool) {
