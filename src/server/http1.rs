@@ -60,17 +60,23 @@ struct Asked {
     keep_alive: bool,
 }
 
-/// Serves a connection to its end.
+/// Serves a connection to its end. `either`: the client may also speak HTTP/2, which its first bytes tell.
 ///
 /// # Errors
 /// What ended it otherwise than the two sides wanted.
-pub async fn serve(stream: Stream, worker: &Worker, client: &Client, open: &mut Open) -> io::Result<Outcome> {
+pub async fn serve(
+    stream: Stream,
+    either: bool,
+    worker: &Worker,
+    client: &Client,
+    open: &mut Open,
+) -> io::Result<Outcome> {
     let link = Link { connection: Connection::new(stream), reader: Reader::Over };
     let link: Shared = Rc::new(RefCell::new(link));
     let mut first = true;
     loop {
         let rules = worker.snapshot().rules.clone();
-        let mut waiting = Waiting { seen: 0, began: None, since: Instant::now(), first };
+        let mut waiting = Waiting { seen: 0, began: None, since: Instant::now(), first, either: first && either };
         let next = poll_fn(|context| poll_request(&mut link.borrow_mut(), &mut waiting, &rules, open, context)).await?;
         first = false;
         let request = match next {
@@ -125,6 +131,8 @@ struct Waiting {
     since: Instant,
     /// Nothing was asked on this connection before.
     first: bool,
+    /// It may be HTTP/2.
+    either: bool,
 }
 
 fn poll_request(
@@ -167,7 +175,7 @@ fn poll_request(
 /// A request, if its head has arrived.
 fn take_request(connection: &mut Connection, waiting: &mut Waiting, rules: &Rules) -> Option<Next> {
     let input = &mut connection.input;
-    if waiting.first {
+    if waiting.either {
         let here = input.len().min(PREFACE.len());
         // From here on it can be no HTTP/1: `PRI` with this version is reserved.
         if input[..here] == PREFACE[..here] {

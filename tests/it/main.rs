@@ -3,6 +3,7 @@
 mod clients;
 mod config;
 mod fuzz;
+mod handover;
 mod http;
 mod lifecycle;
 mod outage;
@@ -12,3 +13,4 @@ mod scenarios;
 mod streams;
 mod support;
 mod tidy;
+mod tls;
