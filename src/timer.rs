@@ -11,7 +11,7 @@ use tokio::time::Sleep;
 ///
 /// A connection moves its deadline several times a request and hardly ever meets it, so the runtime's timer is left where
 /// it is when the deadline moves back: it wakes the task once in that time, which then sets it anew.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {

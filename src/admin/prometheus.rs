@@ -80,6 +80,8 @@ fn requests(out: &mut String, workers: &[std::sync::Arc<Worker>]) -> fmt::Result
     single("moongate_upstream_connects_total", "counter", "Connections opened to endpoints.", connects)?;
     let (accepted, closed) = (sum(&|it| &it.accepted), sum(&|it| &it.closed));
     single("moongate_connections_accepted_total", "counter", "Client connections accepted.", accepted)?;
+    let abused = "HTTP/2 connections ended for floods of resets or of frames that carry nothing.";
+    single("moongate_connections_abusive_total", "counter", abused, sum(&|it| &it.abused))?;
     single("moongate_connections_open", "gauge", "Client connections open.", accepted.saturating_sub(closed))
 }
 

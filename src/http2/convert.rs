@@ -22,16 +22,20 @@ const CONNECTION: u64 = known::set([
     Known::Http2Settings,
 ]);
 
-/// A request as it came from a client.
+/// A request as it came from a client. An extended CONNECT (RFC 8441) becomes the GET with `upgrade` that it is in HTTP/1, so
+/// that routes and filters see one kind of WebSocket.
 ///
 /// # Errors
 /// [`HeadError::Malformed`] for what RFC 9113, section 8.1.1 calls so, as far as `h2` has not refused it yet: no authority, or
 /// one that differs from `host`; a path that is neither one nor `*`; fields of HTTP/1 connections; characters that no value
 /// has. [`HeadError::TooLarge`] and [`HeadError::TargetTooLong`] over the limits.
 pub fn request(request: request::Parts, limits: &Limits) -> Result<RequestHead, HeadError> {
-    let request::Parts { method, uri, headers, extensions, .. } = request;
+    let request::Parts { mut method, uri, headers, extensions, .. } = request;
     let upgrade: Option<Box<str>> = extensions.get::<h2::ext::Protocol>().map(|protocol| protocol.as_str().into());
     let target = target(&method, &uri, upgrade.is_some(), limits)?;
+    if upgrade.is_some() {
+        method = Method::GET;
+    }
     let mut fields = authority(&uri, &headers)?;
     if headers.len() >= limits.fields + headers.get_all(header::COOKIE).iter().count() {
         return Err(TooLarge);
@@ -193,7 +197,9 @@ pub fn to_request(head: &RequestHead, secure: bool) -> Result<Request<()>, HeadE
         *request.method_mut() = Method::CONNECT;
         request.extensions_mut().insert(h2::ext::Protocol::from(&**protocol));
     }
-    *request.headers_mut() = to_map(&head.fields, Known::Host.bit());
+    // A WebSocket has no key here (RFC 8441, section 5).
+    let key = if head.upgrade.is_some() { Known::WebSocketKey.bit() } else { 0 };
+    *request.headers_mut() = to_map(&head.fields, Known::Host.bit() | key);
     Ok(request)
 }
 
@@ -319,6 +325,7 @@ mod tests {
         parts.extensions.insert(h2::ext::Protocol::from_static("websocket"));
         let head = request(parts, &LIMITS).unwrap();
         assert_eq!((head.upgrade.as_deref(), head.target.as_str()), (Some("websocket"), "/chat"));
+        assert_eq!(head.method, Method::GET);
 
         let back = to_request(&head, true).unwrap();
         assert_eq!((back.method(), back.uri().to_string().as_str()), (&Method::CONNECT, "https://a/chat"));

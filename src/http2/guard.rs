@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::PREFACE;
 use crate::config::limits;
+use crate::timer::Timer;
 
 /// CONTINUATION frames behind one HEADERS frame. A head within the default limit of 32 KiB is done with two; the largest that
 /// can be configured, 1 MiB, with 64 (a frame has 16 KiB).
@@ -36,6 +37,10 @@ const EARNING: u32 = 16;
 
 /// Control frames that a request earns: clients set its priority, and change it.
 const REQUEST: u32 = 4;
+
+/// After we have ended our side: how long, and how many bytes, to listen to a client that still sends. Closing at once would
+/// make its system discard what it has not read yet.
+const LINGER: (Duration, usize) = (Duration::from_secs(2), 1 << 20);
 
 /// What a client did too much of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -309,12 +314,22 @@ pub struct Guard<S> {
     incoming: Frames,
     outgoing: Frames,
     ledger: Rc<RefCell<Ledger>>,
+    linger: Option<Linger>,
+}
+
+/// Our side has ended.
+#[derive(Debug)]
+struct Linger {
+    until: Instant,
+    heard: usize,
+    timer: Timer,
 }
 
 impl<S> Guard<S> {
     /// A connection of which this much was read already, preface included.
     pub fn new(stream: S, before: BytesMut, ledger: Rc<RefCell<Ledger>>) -> Guard<S> {
-        Guard { stream, before, incoming: Frames::behind(PREFACE.len()), outgoing: Frames::default(), ledger }
+        let (incoming, outgoing) = (Frames::behind(PREFACE.len()), Frames::default());
+        Guard { stream, before, incoming, outgoing, ledger, linger: None }
     }
 
     /// Counts what came. Says whether `h2` may see it.
@@ -369,7 +384,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let outcome = Pin::new(&mut this.stream).poll_write(context, from);
@@ -405,7 +420,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let this = self.get_mut();
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            if this.ledger.borrow().offence.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let new = || Linger { until: Instant::now() + LINGER.0, heard: 0, timer: Timer::default() };
+        let linger = this.linger.get_or_insert_with(new);
+        let mut bytes = [0; 4096];
+        while linger.heard < LINGER.1 {
+            let mut into = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut this.stream).poll_read(context, &mut into) {
+                Poll::Ready(Ok(())) if !into.filled().is_empty() => linger.heard += into.filled().len(),
+                // It is over, one way or another.
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return linger.timer.poll(linger.until, context).map(Ok),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

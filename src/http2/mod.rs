@@ -18,30 +18,3 @@ pub use respond::Responder;
 
 /// What every client sends first (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Whether what has arrived is the beginning of the preface; none while it could still become it.
-pub fn is_preface(bytes: &[u8]) -> Option<bool> {
-    let length = bytes.len().min(PREFACE.len());
-    // The first four bytes tell it from every HTTP/1 request line: there is no method `PRI`.
-    match bytes[..length] == PREFACE[..length] {
-        false => Some(false),
-        true if length >= 4 => Some(true),
-        true => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_preface_is_told_from_requests() {
-        assert_eq!(is_preface(b""), None);
-        assert_eq!(is_preface(b"PR"), None);
-        assert_eq!(is_preface(b"PRI "), Some(true));
-        assert_eq!(is_preface(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04"), Some(true));
-        assert_eq!(is_preface(b"PRO"), Some(false));
-        assert_eq!(is_preface(b"GET /"), Some(false));
-        assert_eq!(is_preface(b"PRI * HTTP/1.1\r\n"), Some(false));
-    }
-}

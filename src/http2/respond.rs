@@ -59,8 +59,8 @@ pub trait Source {
     /// Whether nothing is left, not even trailers.
     fn is_over(&self) -> bool;
 
-    /// The receiver has the turn: time that passes now is not the source's.
-    fn rest(&mut self) {}
+    /// The receiver has the turn: time that passes now is not the source's, and what does not depend on the receiver may go on.
+    fn meanwhile(&mut self, context: &mut Context<'_>);
 }
 
 /// Why a body was not sent to its end.
@@ -147,7 +147,7 @@ impl Sending {
             let room = match self.poll_room(context) {
                 Poll::Ready(room) => room?,
                 Poll::Pending => {
-                    source.rest();
+                    source.meanwhile(context);
                     ready!(self.timer.poll(self.patience.deadline(), context));
                     return Poll::Ready(Err(Unsent::Slow(self.patience.idle())));
                 }

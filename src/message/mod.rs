@@ -121,6 +121,13 @@ impl RequestHead {
         self.fields.text(Known::Host)
     }
 
+    /// Whether it is a call of gRPC.
+    pub fn is_grpc(&self) -> bool {
+        const TYPE: &[u8] = b"application/grpc";
+        let content_type = self.fields.get(Known::ContentType);
+        content_type.is_some_and(|value| value.get(..TYPE.len()).is_some_and(|it| it.eq_ignore_ascii_case(TYPE)))
+    }
+
     /// Whether sending it twice does no more than sending it once (RFC 9110, section 9.2.2).
     pub fn is_idempotent(&self) -> bool {
         [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::TRACE].contains(&self.method)

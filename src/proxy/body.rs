@@ -5,10 +5,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use super::headers;
 use super::upgrade::Tunnel;
 use super::upstream::ResponseBody;
-use crate::http1;
+use crate::http2::respond::Source;
 use crate::message::{BodyError, Frame, Length, ResponseHead};
+use crate::{http1, http2};
 
 /// What a client sends behind a request's head.
 pub struct Upload {
@@ -23,6 +25,8 @@ pub enum From {
     Nowhere,
     /// An HTTP/1 client.
     Http1(http1::Incoming),
+    /// An HTTP/2 client.
+    Http2(http2::Incoming),
 }
 
 impl Upload {
@@ -47,6 +51,7 @@ impl Upload {
         match &self.from {
             From::Nowhere => true,
             From::Http1(body) => body.is_over(),
+            From::Http2(body) => body.is_over(),
         }
     }
 
@@ -55,6 +60,7 @@ impl Upload {
         match &self.from {
             From::Nowhere => Length::Known(0),
             From::Http1(body) => body.length(),
+            From::Http2(body) => body.length(),
         }
     }
 
@@ -63,6 +69,7 @@ impl Upload {
         let frame = match &mut self.from {
             From::Nowhere => return Poll::Ready(None),
             From::Http1(body) => body.poll_frame(context),
+            From::Http2(body) => body.poll_frame(context),
         };
         if let (Poll::Ready(Some(Ok(Frame::Data(data)))), Some(limit)) = (&frame, &mut self.limit) {
             match limit.checked_sub(data.len() as u64) {
@@ -104,10 +111,40 @@ impl Body {
         }
     }
 
+    /// Whether nothing is left, not even trailers.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Body::Full(bytes) => bytes.is_empty(),
+            Body::Endpoint(body) => body.is_over(),
+            Body::Tunnel(_) => true,
+        }
+    }
+
     /// The client takes its time: what comes meanwhile is not late.
     pub fn rest(&mut self) {
         if let Body::Endpoint(body) = self {
             body.rest();
+        }
+    }
+}
+
+impl Source for Body {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        let mut frame = self.poll_frame(context);
+        if let Poll::Ready(Some(Ok(Frame::Trailers(fields)))) = &mut frame {
+            headers::trailers(fields);
+        }
+        frame
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over()
+    }
+
+    fn meanwhile(&mut self, context: &mut Context<'_>) {
+        if let Body::Endpoint(body) = self {
+            body.rest();
+            body.poll_upload(context);
         }
     }
 }
@@ -118,6 +155,8 @@ pub enum Interim {
     No,
     /// An HTTP/1 client.
     Http1(http1::Shared),
+    /// An HTTP/2 client.
+    Http2(http2::Responder),
 }
 
 impl Interim {
@@ -126,6 +165,7 @@ impl Interim {
     pub async fn send(&self, head: &ResponseHead) {
         match self {
             Interim::No => {}
+            Interim::Http2(stream) => stream.tell(head),
             Interim::Http1(link) => {
                 let flush = |context: &mut Context<'_>| {
                     let connection = &mut link.borrow_mut().connection;

@@ -34,6 +34,8 @@ pub struct Worker {
     pub accepted: AtomicU64,
     /// Client connections that ended.
     pub closed: AtomicU64,
+    /// Of these, HTTP/2 connections that were ended for what their clients did too much of.
+    pub abused: AtomicU64,
 }
 
 /// Adds to a count that this thread alone writes.
@@ -75,5 +77,10 @@ impl Worker {
     /// Counts the end of a client connection.
     pub fn closed(&self) {
         add(&self.closed, 1);
+    }
+
+    /// Counts a connection that is ended for what its client did too much of.
+    pub fn abused(&self) {
+        add(&self.abused, 1);
     }
 }

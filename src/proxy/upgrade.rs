@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::upstream::{Switched, Wire};
+use super::upstream::Switched;
 use super::websocket::{self, Frames};
 use crate::http1::Connection;
+use crate::http2;
 use crate::timer::Timer;
 
 /// How long the two sides of a WebSocket have to say goodbye when the gateway ends.
@@ -26,6 +27,8 @@ pub struct Tunnel {
 pub enum Duplex {
     /// A whole connection.
     Http1(Box<Connection>),
+    /// One stream of a connection.
+    Http2(Box<http2::Duplex>),
 }
 
 impl Tunnel {
@@ -40,9 +43,8 @@ impl Tunnel {
     /// # Errors
     /// What ended it otherwise than by the will of both.
     pub async fn run(self, client: Duplex, mut ending: impl FnMut(&Waker) -> Option<Instant>) -> io::Result<()> {
-        let Switched { wire, inflight: _inflight } = self.switched;
-        let Wire { connection, open: _open } = wire;
-        let (mut client, mut endpoint) = (client, Duplex::Http1(connection));
+        let Switched { stream: mut endpoint, inflight: _inflight, held: _held } = self.switched;
+        let mut client = client;
         let frames = || self.websocket.then(Frames::default);
         let mask = Some(fastrand::u32(..).to_ne_bytes());
         let mut up = Pipe { frames: frames(), goodbye: websocket::goodbye(mask), stage: Stage::Open };
@@ -140,6 +142,7 @@ impl Duplex {
                 }
                 Poll::Ready(Ok(connection.input.split().freeze()))
             }
+            Duplex::Http2(stream) => stream.poll_read(context),
         }
     }
 
@@ -147,18 +150,21 @@ impl Duplex {
     fn put(&mut self, piece: Bytes) {
         match self {
             Duplex::Http1(connection) => connection.put(piece),
+            Duplex::Http2(stream) => stream.put(piece),
         }
     }
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Duplex::Http1(connection) => connection.poll_flush(context, &mut 0),
+            Duplex::Http2(stream) => stream.poll_flush(context),
         }
     }
 
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Duplex::Http1(connection) => connection.poll_shutdown(context),
+            Duplex::Http2(stream) => stream.poll_shutdown(context),
         }
     }
 }

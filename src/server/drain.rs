@@ -60,6 +60,11 @@ impl Drain {
 }
 
 impl Open {
+    /// Where it is counted; for tasks of the connection that must be told on their own.
+    pub fn drain(&self) -> &Rc<Drain> {
+        &self.drain
+    }
+
     /// Since when the connection is to end; none: it is not. To be asked whenever it is polled: the first time leaves the
     /// waker, which for a task is always the same one.
     pub fn ending(&mut self, waker: &Waker) -> Option<Instant> {

@@ -16,6 +16,7 @@ use crate::error::RequestError;
 use crate::http1::body::{Link, Reader};
 use crate::http1::head::{self, Framing, Limits};
 use crate::http1::{Connection, Incoming, Shared, encode};
+use crate::http2::PREFACE;
 use crate::message::{Frame, Known, Length, ResponseHead, Version};
 use crate::proxy::body::{Body, From, Interim, Upload};
 use crate::proxy::headers::Client;
@@ -24,9 +25,6 @@ use crate::proxy::{self, Request, Response, Worker, reply};
 use crate::snapshot::Rules;
 use crate::stream::Stream;
 use crate::timer::Patience;
-
-/// What an HTTP/2 client sends first (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// After the last response: how long, and how many bytes, to listen to a client that still sends. Closing at once would
 /// make its system discard the response unread (RFC 9112, section 9.6).

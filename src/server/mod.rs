@@ -4,8 +4,10 @@ pub mod accept;
 pub mod drain;
 pub mod handover;
 pub mod http1;
+pub mod http2;
 pub mod listener;
 pub mod sockets;
+mod stream;
 pub mod worker;
 
 /// Connections that wait for a worker. Above this the kernel turns them away, which under such a load is kinder.

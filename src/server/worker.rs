@@ -5,12 +5,15 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bytes::BytesMut;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use super::accept;
 use super::drain::Drain;
 use super::http1::{self, Outcome};
+use super::http2::{self, End};
+use crate::config::Protocol;
 use crate::plugin::{Engine, Instances};
 use crate::proxy::headers::Client;
 use crate::proxy::{Places, Worker, metrics};
@@ -85,12 +88,30 @@ async fn run(setup: Setup) {
 async fn serve(accepted: accept::Accepted, worker: Rc<Worker>) {
     let accept::Accepted { stream, peer, protocol, mut open, place: _place } = accepted;
     worker.metrics.accepted();
-    let client = Client::new(peer.ip(), stream.is_tls(), &worker.snapshot().rules);
-    let outcome = http1::serve(stream, protocol.is_none(), &worker, &client, &mut open).await;
-    worker.metrics.closed();
-    match outcome {
-        Ok(Outcome::Over) => {}
-        Ok(Outcome::Http2(..)) => tracing::debug!(client = %peer, "HTTP/2 is not spoken here"),
-        Err(error) => tracing::debug!(client = %peer, %error, "client connection ended"),
+    let client = Rc::new(Client::new(peer.ip(), stream.is_tls(), &worker.snapshot().rules));
+    let http2 = match protocol {
+        Some(Protocol::Http2) => Some((stream, BytesMut::new())),
+        Some(Protocol::Http1) | None => {
+            match http1::serve(stream, protocol.is_none(), &worker, &client, &mut open).await {
+                Ok(Outcome::Over) => None,
+                Ok(Outcome::Http2(stream, read)) => Some((stream, read)),
+                Err(error) => {
+                    tracing::debug!(client = %peer, %error, "client connection ended");
+                    None
+                }
+            }
+        }
+    };
+    if let Some((stream, read)) = http2 {
+        match http2::serve(stream, read, worker.clone(), client, &mut open).await {
+            End::Over => {}
+            End::Abuse(offence) => {
+                worker.metrics.abused();
+                tracing::info!(client = %peer, too_many = offence.name(), "client connection ended");
+            }
+            End::Failed(error) => tracing::debug!(client = %peer, %error, "client connection ended"),
+            End::Silent(why) => tracing::debug!(client = %peer, why, "client connection ended"),
+        }
     }
+    worker.metrics.closed();
 }
