@@ -5,6 +5,7 @@ pub mod config;
 pub mod watch;
 pub mod timer;
 pub mod stream;
+pub mod tls;
 pub mod registry;
 pub mod endpoint;
 pub mod message;

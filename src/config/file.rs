@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::document::Document;
@@ -84,6 +85,14 @@ pub fn check_plugins(config: &Config, known: &dyn Fn(&str, Kind, &str) -> Result
     }
     all.sort_by_key(|it| it.place.as_ref().map(|it| (it.line, it.column)));
     Mistakes { file: config.source.path.clone(), all }
+}
+
+/// What is found wrong later with something that stands at this place of the configuration.
+pub fn mistake_at(config: &Config, at: &Range<usize>, message: String) -> Mistake {
+    match Document::parse(&config.source.text) {
+        Ok(document) if !at.is_empty() => document.mistake_at(at, message),
+        _ => Mistake { place: None, key: String::new(), message },
+    }
 }
 
 /// What only two values together can have wrong. A route with a mistake of its own is left alone: what is left of

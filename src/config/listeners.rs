@@ -106,16 +106,16 @@ impl<'de> Deserialize<'de> for Protocols {
 impl Config {
     /// Everything to be opened for requests: the addresses of `listen`, then `[[listeners]]`, in the order of the
     /// file.
-    ///
-    /// # Errors
-    /// If an address is there twice, which the system would allow, and clients would get the one or the other.
-    pub fn all_listeners(&self) -> Result<Vec<Listener>, String> {
+    pub fn all_listeners(&self) -> Vec<Listener> {
         let plain = self.listen.0.iter().copied().map(Listener::plain);
-        let all: Vec<Listener> = plain.chain(self.listeners.iter().map(|it| it.get_ref().clone())).collect();
+        plain.chain(self.listeners.iter().map(|it| it.get_ref().clone())).collect()
+    }
+
+    /// An address that is to be listened on twice. The system would allow it, and clients would get the one listener
+    /// or the other.
+    pub fn listened_twice(&self) -> Option<SocketAddr> {
         let mut seen = std::collections::BTreeSet::new();
-        match all.iter().find(|it| it.address.port() != 0 && !seen.insert(it.address)) {
-            Some(twice) => Err(format!("{} is to be listened on twice", twice.address)),
-            None => Ok(all),
-        }
+        let all = self.all_listeners().into_iter().map(|it| it.address);
+        all.filter(|it| it.port() != 0).find(|it| !seen.insert(*it))
     }
 }
