@@ -7,6 +7,7 @@ use super::State;
 use crate::error::KINDS;
 use crate::proxy::metrics::{BOUNDS, Worker};
 use crate::registry;
+use crate::server::listener::Listener;
 use crate::snapshot::Snapshot;
 
 /// What this text is.
@@ -17,6 +18,7 @@ pub(super) fn text(state: &State, snapshot: &Snapshot) -> String {
     let mut out = String::with_capacity(16 << 10);
     // Writing to a string does not fail.
     let _ = requests(&mut out, &state.workers)
+        .and_then(|()| listeners(&mut out, state))
         .and_then(|()| endpoints(&mut out, snapshot))
         .and_then(|()| plugins(&mut out, snapshot))
         .and_then(|()| registries(&mut out, state, snapshot));
@@ -78,6 +80,22 @@ fn requests(out: &mut String, workers: &[std::sync::Arc<Worker>]) -> fmt::Result
     let (accepted, closed) = (sum(&|it| &it.accepted), sum(&|it| &it.closed));
     single("moongate_connections_accepted_total", "counter", "Client connections accepted.", accepted)?;
     single("moongate_connections_open", "gauge", "Client connections open.", accepted.saturating_sub(closed))
+}
+
+fn listeners(out: &mut String, state: &State) -> fmt::Result {
+    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Listener) -> u64| {
+        head(out, name, kind, help)?;
+        for listener in &state.listeners {
+            writeln!(out, "{name}{{listener=\"{}\"}} {}", listener.bound, value(listener))?;
+        }
+        Ok(())
+    };
+    let open = "Connections open, or in their handshake.";
+    each("moongate_listener_connections", "gauge", open, &|it| it.open().into())?;
+    let refused = "Connections closed at once because there were too many.";
+    each("moongate_listener_refused_total", "counter", refused, &|it| it.refused.load(Relaxed))?;
+    let failed = "TLS handshakes that came to nothing.";
+    each("moongate_listener_failed_handshakes_total", "counter", failed, &|it| it.failed_handshakes.load(Relaxed))
 }
 
 fn endpoints(out: &mut String, snapshot: &Snapshot) -> fmt::Result {

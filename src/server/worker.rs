@@ -1,26 +1,20 @@
 //! A worker: one thread, one runtime, its own listeners, connections to endpoints and plugin instances.
 
-use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
+use super::accept;
 use super::drain::Drain;
 use super::http1::{self, Outcome};
 use crate::plugin::{Engine, Instances};
 use crate::proxy::headers::Client;
 use crate::proxy::{Places, Worker, metrics};
 use crate::snapshot::Current;
-use crate::stream::Stream;
-
-/// How long to wait after a failed accept: usually there are no file descriptors left, and that passes as
-/// connections close.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// How often a worker looks for what it can let go of.
 const TIDY: Duration = Duration::from_secs(1);
@@ -30,7 +24,7 @@ pub struct Setup {
     /// Its place among the workers.
     pub index: usize,
     /// Its sockets.
-    pub listeners: Vec<TcpListener>,
+    pub sockets: Vec<accept::Socket>,
     /// Where the snapshot is.
     pub current: Current,
     /// What its plugins run in.
@@ -55,10 +49,15 @@ pub fn start(setup: Setup) -> Result<JoinHandle<()>> {
 }
 
 async fn run(setup: Setup) {
-    let Setup { index, listeners, current, engine, metrics, places, mut stop } = setup;
+    let Setup { index, sockets, current, engine, metrics, places, mut stop } = setup;
     let worker = Rc::new(Worker::new(current, Instances::new(engine, Some(index)), metrics, places));
     let drain = Rc::new(Drain::default());
-    let accepting = listeners.into_iter().map(|listener| accept(listener, worker.clone(), drain.clone(), stop.clone()));
+    let serve = {
+        let worker = worker.clone();
+        move |accepted| serve(accepted, worker.clone())
+    };
+    let accepting =
+        sockets.into_iter().map(|socket| accept::accept(socket, drain.clone(), stop.clone(), serve.clone()));
     let accepting: Vec<_> = accepting.map(tokio::task::spawn_local).collect();
     let mut tick = tokio::time::interval(TIDY);
     let limit = loop {
@@ -82,49 +81,12 @@ async fn run(setup: Setup) {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    worker: Rc<Worker>,
-    drain: Rc<Drain>,
-    mut stop: watch::Receiver<Option<Duration>>,
-) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "registering a listener"),
-    };
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(Option::is_some) => break,
-        };
-        match accepted {
-            Ok((stream, client)) => {
-                drop(tokio::task::spawn_local(serve(stream, client, worker.clone(), drain.clone())))
-            }
-            Err(error) => {
-                tracing::warn!(%error, "accepting a connection, retrying");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-            }
-        }
-    }
-    // What the kernel has accepted for this socket would be reset when it is closed, so it is taken as well.
-    let Ok(listener) = listener.into_std() else { return };
-    while let Ok((stream, client)) = listener.accept() {
-        let adopted = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        if let Ok(stream) = adopted {
-            drop(tokio::task::spawn_local(serve(stream, client, worker.clone(), drain.clone())));
-        }
-    }
-}
-
 /// Serves one connection to its end.
-async fn serve(stream: TcpStream, peer: SocketAddr, worker: Rc<Worker>, drain: Rc<Drain>) {
-    let mut open = drain.open();
+async fn serve(accepted: accept::Accepted, worker: Rc<Worker>) {
+    let accept::Accepted { stream, peer, mut open, place: _place, .. } = accepted;
     worker.metrics.accepted();
-    // A proxy writes whole messages, so there is nothing to wait for.
-    let _ = stream.set_nodelay(true);
-    let client = Client::new(peer.ip(), false, &worker.snapshot().rules);
-    let outcome = http1::serve(Stream::plain(stream), &worker, &client, &mut open).await;
+    let client = Client::new(peer.ip(), stream.is_tls(), &worker.snapshot().rules);
+    let outcome = http1::serve(stream, &worker, &client, &mut open).await;
     worker.metrics.closed();
     match outcome {
         Ok(Outcome::Over) => {}
