@@ -2,6 +2,7 @@
 
 mod config;
 mod fuzz;
+mod handover;
 mod http;
 mod outage;
 mod plugins;
@@ -9,3 +10,4 @@ mod registry;
 mod scenarios;
 mod support;
 mod tidy;
+mod tls;
