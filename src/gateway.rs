@@ -233,7 +233,7 @@ async fn open(config: &Config, workers: usize) -> Result<Opened> {
     let places: Vec<SocketAddr> = wanted.iter().map(|it| it.address).collect();
     let sockets = Sockets::open(&places, config.admin, workers, received.unwrap_or_default())?;
     let offered = offer.is_some().then(|| sockets.again()).transpose().context("copying the listening sockets")?;
-    let spread = Spread::new(sockets, &wanted, &tls, &config.limits, workers)?;
+    let spread = Spread::new(sockets, &wanted, &tls, workers)?;
     Ok(Opened { spread, predecessor, offer, offered })
 }
 
@@ -362,9 +362,6 @@ fn warn_of_restart(before: &Config, after: &Config) {
             ("listen", format!("{:?}", config.listen)),
             ("listeners", format!("{:?}", config.listeners.iter().map(toml::Spanned::get_ref).collect::<Vec<_>>())),
             ("handover", format!("{:?}", config.handover)),
-            ("limits.header_timeout", format!("{:?}", config.limits.header_timeout)),
-            ("limits.connections", config.limits.connections.to_string()),
-            ("limits.connections_per_client", config.limits.connections_per_client.to_string()),
             ("admin", config.admin.to_string()),
             ("workers", config.workers.to_string()),
             ("registry", format!("{:?}", config.registry)),

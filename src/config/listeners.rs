@@ -1,12 +1,70 @@
-//! `[[listeners]]`: where requests are taken, beside the plain addresses of `listen`.
+//! `listen` and `[[listeners]]`: where requests are taken.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
+use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
+use super::Config;
 use super::tls::ListenerTls;
-use super::{Config, values};
+use super::values::{self, Address};
+
+/// Where to listen: one address or a list, never empty, each address once. Port 0: any free port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen(pub Vec<SocketAddr>);
+
+impl FromStr for Listen {
+    type Err = String;
+
+    /// One address, or several with commas between them.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all: Vec<Address> = text.split(',').map(|it| it.trim().parse()).collect::<Result<_, String>>()?;
+        Listen::of(all)
+    }
+}
+
+impl Listen {
+    fn of(all: Vec<Address>) -> Result<Listen, String> {
+        let mut seen = BTreeSet::new();
+        if all.is_empty() {
+            return Err("an empty list: write at least one address like \"127.0.0.1:8080\"".into());
+        }
+        match all.iter().find(|it| it.0.port() != 0 && !seen.insert(it.0)) {
+            Some(twice) => Err(format!("\"{}\" is there twice", twice.0)),
+            None => Ok(Listen(all.into_iter().map(|it| it.0).collect())),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Written;
+
+        impl<'de> Visitor<'de> for Written {
+            type Value = Listen;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an address like \"127.0.0.1:8080\" or a list of them")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Listen, E> {
+                text.parse::<Address>().map(|it| Listen(vec![it.0])).map_err(E::custom)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Listen, A::Error> {
+                let mut all = Vec::new();
+                while let Some(address) = list.next_element::<Address>()? {
+                    all.push(address);
+                }
+                Listen::of(all).map_err(A::Error::custom)
+            }
+        }
+
+        from.deserialize_any(Written)
+    }
+}
 
 /// A listener with all that can be said of one.
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -114,7 +172,7 @@ impl Config {
     /// An address that is to be listened on twice. The system would allow it, and clients would get the one listener
     /// or the other.
     pub fn listened_twice(&self) -> Option<SocketAddr> {
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         let all = self.all_listeners().into_iter().map(|it| it.address);
         all.filter(|it| it.port() != 0).find(|it| !seen.insert(*it))
     }

@@ -25,12 +25,11 @@ pub mod upstream;
 pub mod values;
 
 pub use limits::{Limits, Paths};
-pub use listeners::{Listener, Protocol, Protocols};
+pub use listeners::{Listen, Listener, Protocol, Protocols};
 pub use network::Network;
 pub use upstream::Upstream;
 pub use values::{
-    ByteSize, HeaderName, HostName, Listen, MethodName, PathPrefix, Percent, PluginName, Servers, ServiceName, Time,
-    ZnodePath,
+    ByteSize, HeaderName, HostName, MethodName, PathPrefix, Percent, PluginName, Servers, ServiceName, Time, ZnodePath,
 };
 
 /// The whole of `moongate.toml`.

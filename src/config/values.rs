@@ -2,14 +2,13 @@
 //!
 //! A type here says what may be written; what the fields mean and what they default to is in [`super`].
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 /// The longest time that may be written: beyond it a sum with the clock could overflow, and nobody means it.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -402,7 +401,7 @@ impl FromStr for ZnodePath {
 }
 
 /// An address to listen on.
-struct Address(SocketAddr);
+pub(super) struct Address(pub SocketAddr);
 
 impl FromStr for Address {
     type Err = String;
@@ -420,61 +419,6 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
 /// A [`SocketAddr`] with our words for a bad one.
 pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     Address::deserialize(from).map(|it| it.0)
-}
-
-/// Where to listen: one address or a list, never empty, each address once. Port 0: any free port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listen(pub Vec<SocketAddr>);
-
-impl FromStr for Listen {
-    type Err = String;
-
-    /// One address, or several with commas between them.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let all: Vec<Address> = text.split(',').map(|it| it.trim().parse()).collect::<Result<_, String>>()?;
-        Listen::of(all)
-    }
-}
-
-impl Listen {
-    fn of(all: Vec<Address>) -> Result<Listen, String> {
-        let mut seen = BTreeSet::new();
-        if all.is_empty() {
-            return Err("an empty list: write at least one address like \"127.0.0.1:8080\"".into());
-        }
-        match all.iter().find(|it| it.0.port() != 0 && !seen.insert(it.0)) {
-            Some(twice) => Err(format!("\"{}\" is there twice", twice.0)),
-            None => Ok(Listen(all.into_iter().map(|it| it.0).collect())),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Listen {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Written;
-
-        impl<'de> Visitor<'de> for Written {
-            type Value = Listen;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("an address like \"127.0.0.1:8080\" or a list of them")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Listen, E> {
-                text.parse::<Address>().map(|it| Listen(vec![it.0])).map_err(E::custom)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Listen, A::Error> {
-                let mut all = Vec::new();
-                while let Some(address) = list.next_element::<Address>()? {
-                    all.push(address);
-                }
-                Listen::of(all).map_err(A::Error::custom)
-            }
-        }
-
-        from.deserialize_any(Written)
-    }
 }
 
 fn at_most<'de, D: Deserializer<'de>>(from: D, most: i64) -> Result<u32, D::Error> {

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::BACKLOG;
 use super::drain::{Drain, Open};
 use super::listener::{Listener, Place};
-use crate::config::Protocol;
+use crate::config::{Limits, Protocol};
 use crate::stream::Stream;
 
 /// How long to wait after a failed accept: usually there are no file descriptors left, and that passes as
@@ -45,10 +45,15 @@ pub struct Accepted {
     pub place: Place,
 }
 
-/// Accepts from `socket` until `stop`, and gives each connection to `serve` in a task of its own. What the kernel had
-/// accepted until then is served too.
-pub async fn accept<T, F, S>(socket: Socket, drain: Rc<Drain>, mut stop: watch::Receiver<Option<T>>, serve: S)
-where
+/// Accepts from `socket` until `stop`, within what `limits` says at that moment, and gives each connection to `serve` in a
+/// task of its own. What the kernel had accepted until then is served too.
+pub async fn accept<T, F, S>(
+    socket: Socket,
+    drain: Rc<Drain>,
+    mut stop: watch::Receiver<Option<T>>,
+    limits: impl Fn() -> Limits,
+    serve: S,
+) where
     F: Future<Output = ()> + 'static,
     S: Fn(Accepted) -> F + Clone + 'static,
 {
@@ -58,13 +63,14 @@ where
         Err(error) => return tracing::error!(%error, listener = %listener.bound, "registering a listener"),
     };
     let begin = |stream: TcpStream, peer: SocketAddr| {
-        let Some(place) = listener.admit(peer.ip()) else {
+        let limits = limits();
+        let Some(place) = listener.admit(peer.ip(), &limits) else {
             // Without the state that the kernel would keep of it for a minute.
             return drop(stream.set_zero_linger());
         };
         let (open, serve) = (drain.open(), serve.clone());
         drop(tokio::task::spawn_local(async move {
-            if let Some(accepted) = establish(stream, peer, open, place).await {
+            if let Some(accepted) = establish(stream, peer, open, place, limits.header_timeout.0).await {
                 serve(accepted).await;
             }
         }));
@@ -106,8 +112,8 @@ fn is_of_one(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// The handshake, where there is one. None: it came to nothing.
-async fn establish(stream: TcpStream, peer: SocketAddr, open: Open, place: Place) -> Option<Accepted> {
+/// The handshake, where there is one, which may take so long. None: it came to nothing.
+async fn establish(stream: TcpStream, peer: SocketAddr, open: Open, place: Place, limit: Duration) -> Option<Accepted> {
     // A proxy writes whole messages, so there is nothing to wait for.
     let _ = stream.set_nodelay(true);
     let listener = place.listener();
@@ -117,7 +123,7 @@ async fn establish(stream: TcpStream, peer: SocketAddr, open: Open, place: Place
     };
     // Where the client came to; a listener on all addresses does not know.
     let local = stream.local_addr().unwrap_or(listener.bound);
-    let failed = match tokio::time::timeout(listener.handshake_time, tls.accept(stream, local)).await {
+    let failed = match tokio::time::timeout(limit, tls.accept(stream, local)).await {
         Ok(Ok((stream, protocol))) => return Some(Accepted { stream, peer, protocol: Some(protocol), open, place }),
         Ok(Err(error)) => error,
         Err(_) => io::ErrorKind::TimedOut.into(),

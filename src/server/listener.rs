@@ -29,10 +29,6 @@ pub struct Listener {
     pub protocols: Protocols,
     /// With TLS.
     pub tls: Option<Arc<Acceptor>>,
-    /// How long a handshake may take.
-    pub handshake_time: Duration,
-    most: u32,
-    most_per_client: u32,
     open: AtomicU32,
     clients: [Mutex<HashMap<Client, u32>>; PARTS],
     parts: RandomState,
@@ -77,16 +73,12 @@ impl Listener {
         bound: SocketAddr,
         protocols: Protocols,
         tls: Option<Arc<Acceptor>>,
-        limits: &Limits,
     ) -> Listener {
         Listener {
             configured,
             bound,
             protocols,
             tls,
-            handshake_time: limits.header_timeout.0,
-            most: limits.connections,
-            most_per_client: limits.connections_per_client,
             open: AtomicU32::new(0),
             clients: Default::default(),
             parts: RandomState::new(),
@@ -110,8 +102,8 @@ impl Listener {
 
     /// A place for a connection of this client. None: there are as many as there may be, which is counted and, now
     /// and then, logged.
-    pub fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
-        let free = |open: u32| (open < self.most).then_some(open + 1);
+    pub fn admit(self: &Arc<Self>, client: IpAddr, limits: &Limits) -> Option<Place> {
+        let free = |open: u32| (open < limits.connections).then_some(open + 1);
         if self.open.fetch_update(Relaxed, Relaxed, free).is_err() {
             self.refuse(client, "limits.connections");
             return None;
@@ -120,7 +112,7 @@ impl Listener {
         let admitted = {
             let mut clients = self.part(place).lock().unwrap_or_else(PoisonError::into_inner);
             let count = clients.entry(place).or_default();
-            let free = *count < self.most_per_client;
+            let free = *count < limits.connections_per_client;
             *count += u32::from(free);
             free
         };
@@ -175,10 +167,13 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    fn listener(connections: u32, connections_per_client: u32) -> Arc<Listener> {
-        let limits = Limits { connections, connections_per_client, ..Limits::default() };
+    fn listener() -> Arc<Listener> {
         let address = "127.0.0.1:0".parse().unwrap();
-        Arc::new(Listener::new(address, address, Protocols::default(), None, &limits))
+        Arc::new(Listener::new(address, address, Protocols::default(), None))
+    }
+
+    fn limits(connections: u32, connections_per_client: u32) -> Limits {
+        Limits { connections, connections_per_client, ..Limits::default() }
     }
 
     fn client(text: &str) -> IpAddr {
@@ -187,31 +182,33 @@ mod tests {
 
     #[test]
     fn places_are_counted_and_given_back() {
-        let listener = listener(3, 2);
-        let first = listener.admit(client("10.0.0.1")).unwrap();
-        let _second = listener.admit(client("::ffff:10.0.0.1")).unwrap();
-        assert!(listener.admit(client("10.0.0.1")).is_none(), "two of one client");
+        let (listener, limits) = (listener(), limits(3, 2));
+        let first = listener.admit(client("10.0.0.1"), &limits).unwrap();
+        let _second = listener.admit(client("::ffff:10.0.0.1"), &limits).unwrap();
+        assert!(listener.admit(client("10.0.0.1"), &limits).is_none(), "two of one client");
         assert_eq!(listener.open(), 2);
-        let _third = listener.admit(client("10.0.0.2")).unwrap();
-        assert!(listener.admit(client("10.0.0.3")).is_none(), "three of all");
+        let _third = listener.admit(client("10.0.0.2"), &limits).unwrap();
+        assert!(listener.admit(client("10.0.0.3"), &limits).is_none(), "three of all");
         assert_eq!((listener.open(), listener.refused.load(Relaxed)), (3, 2));
         drop(first);
-        assert!(listener.admit(client("10.0.0.1")).is_some());
+        let lower = Limits { connections: 2, ..limits };
+        assert!(listener.admit(client("10.0.0.1"), &lower).is_none(), "the limit is another now");
+        assert!(listener.admit(client("10.0.0.1"), &limits).is_some());
     }
 
     #[test]
     fn a_network_of_64_bits_is_one_client() {
-        let listener = listener(10, 1);
-        let _first = listener.admit(client("2001:db8::1")).unwrap();
-        assert!(listener.admit(client("2001:db8::ffff:1:2:3")).is_none());
-        assert!(listener.admit(client("2001:db8:0:1::1")).is_some());
+        let (listener, limits) = (listener(), limits(10, 1));
+        let _first = listener.admit(client("2001:db8::1"), &limits).unwrap();
+        assert!(listener.admit(client("2001:db8::ffff:1:2:3"), &limits).is_none());
+        assert!(listener.admit(client("2001:db8:0:1::1"), &limits).is_some());
     }
 
     #[test]
     fn nothing_is_kept_of_clients_that_are_gone() {
-        let listener = listener(10, 1);
+        let (listener, limits) = (listener(), limits(10, 1));
         for last in 0..=255 {
-            drop(listener.admit(IpAddr::from([10, 0, 0, last])));
+            drop(listener.admit(IpAddr::from([10, 0, 0, last]), &limits));
         }
         assert_eq!(listener.open(), 0);
         assert!(listener.clients.iter().all(|it| it.lock().unwrap().is_empty()));

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::BACKLOG;
 use super::accept;
 use super::listener::Listener;
-use crate::config::{self, Limits};
+use crate::config;
 use crate::tls::Acceptor;
 
 /// The listening sockets of one address.
@@ -127,14 +127,13 @@ impl Spread {
         sockets: Sockets,
         wanted: &[config::Listener],
         tls: &[Option<Arc<Acceptor>>],
-        limits: &Limits,
         workers: usize,
     ) -> Result<Spread> {
         let mut of_workers: Vec<Vec<accept::Socket>> = (0..workers).map(|_| Vec::new()).collect();
         let mut listeners = Vec::new();
         for ((group, wanted), tls) in sockets.groups.into_iter().zip(wanted).zip(tls) {
             let bound = group.bound().context("reading the bound address")?;
-            let listener = Listener::new(group.configured, bound, wanted.protocols.clone(), tls.clone(), limits);
+            let listener = Listener::new(group.configured, bound, wanted.protocols.clone(), tls.clone());
             let listener = Arc::new(listener);
             for (socket, worker) in group.sockets.into_iter().zip((0..workers).cycle()) {
                 of_workers[worker].push(accept::Socket { listener: listener.clone(), socket });

@@ -59,8 +59,12 @@ async fn run(setup: Setup) {
         let worker = worker.clone();
         move |accepted| serve(accepted, worker.clone())
     };
-    let accepting =
-        sockets.into_iter().map(|socket| accept::accept(socket, drain.clone(), stop.clone(), serve.clone()));
+    let limits = {
+        let worker = worker.clone();
+        move || worker.snapshot().rules.limits
+    };
+    let accept = |socket| accept::accept(socket, drain.clone(), stop.clone(), limits.clone(), serve.clone());
+    let accepting = sockets.into_iter().map(accept);
     let accepting: Vec<_> = accepting.map(tokio::task::spawn_local).collect();
     let mut tick = tokio::time::interval(TIDY);
     let limit = loop {

@@ -54,7 +54,6 @@ fn foreign_crates_have_one_home() {
         ("wit_component::", "plugin/"),
         ("zookeeper_client::", "registry/zookeeper"),
         ("notify::", "watch.rs"),
-        ("hyper::client", "proxy/upstream.rs"),
         ("clap::", "cli/"),
         ("socket2::", "server/"),
         ("arc_swap::", "snapshot.rs"),

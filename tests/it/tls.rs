@@ -136,6 +136,11 @@ async fn protocols_are_agreed_on() {
     let refused = Dial::new(&["spdy/3"]).to(setup.tls, "a.test").await.unwrap_err();
     assert!(refused.to_string().contains("NoApplicationProtocol"), "{refused}");
     assert_eq!(setup.status(&Dial::new(&[])).await, Ok(200), "who says nothing speaks HTTP/1.1");
+    let stream = Dial::new(&["h2"]).to(setup.tls, "a.test").await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    let request = http::Request::get("https://a.test/s/").body(()).unwrap();
+    assert_eq!(sender.send_request(request, true).unwrap().0.await.unwrap().status(), 200);
 
     let (dir, authority) = (TempDir::new().unwrap(), Authority::new("ours"));
     authority.issue(&["a.test"]).write(dir.path(), "a");
@@ -382,6 +387,23 @@ async fn connections_have_a_limit_for_each_client_and_for_all() {
         eventually("places are free again", async || gateway.metric(&open).await == 0.0).await;
         assert_eq!(get(gateway.http, "/s/").await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn limits_on_connections_follow_the_configuration() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::of(&[&origin], "[limits]\nconnections = 1\n");
+    let mut kept = Client::to(gateway.http).await;
+    assert_eq!(kept.get("/s/").await.status, 200);
+    let admitted = async || {
+        let stream = TcpStream::connect(gateway.http).await.unwrap();
+        Client::over(stream).await.send(request("/s/", &[])).await.is_ok()
+    };
+    assert!(!admitted().await);
+    let text = fs::read_to_string(gateway.path("moongate.toml")).unwrap();
+    replace(&gateway.path("moongate.toml"), &text.replace("connections = 1", "connections = 2"));
+    eventually("there is another place", async || admitted().await).await;
+    assert_eq!(kept.get("/s/").await.status, 200);
 }
 
 #[test]
