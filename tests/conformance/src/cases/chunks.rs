@@ -113,13 +113,27 @@ pub(super) fn fill(group: &mut Group) {
             let request = lane.main().last();
             let passed = crate::bytes::values(&request.trailers, forbidden);
             want!(passed.is_empty(), "no such trailer at the endpoint", "{forbidden}: {passed:?}");
-            want!(!request.head.windows(7).any(|it| it == b"6.6.6.6"), "no such field at the endpoint", "{}", crate::bytes::show(&request.head));
+            want!(
+                !request.head.windows(7).any(|it| it == b"6.6.6.6"),
+                "no such field at the endpoint",
+                "{}",
+                crate::bytes::show(&request.head)
+            );
             Ok(())
         });
     }
-    for (name, size, severity) in [("4k", 4 << 10, Correctness), ("64k", 64 << 10, Correctness), ("2m", 2 << 20, Safety)] {
+    for (name, size, severity) in
+        [("4k", 4 << 10, Correctness), ("64k", 64 << 10, Correctness), ("2m", 2 << 20, Safety)]
+    {
         let extension = [b"5;a=".as_slice(), &vec![b'x'; size], b"\r\nhello\r\n0\r\n\r\n"].concat();
-        add(group, severity, "RFC 9112 7.1.1; CVE-2023-39326", format!("extension-of-{name}"), chunked(&extension), May::Pass);
+        add(
+            group,
+            severity,
+            "RFC 9112 7.1.1; CVE-2023-39326",
+            format!("extension-of-{name}"),
+            chunked(&extension),
+            May::Pass,
+        );
         let zeros = [vec![b'0'; size], b"5\r\nhello\r\n0\r\n\r\n".to_vec()].concat();
         add(group, severity, FORM, format!("zeros-of-{name}"), chunked(&zeros), May::Pass);
         let trailers = [b"0\r\nX: ".as_slice(), &vec![b'x'; size], b"\r\n\r\n"].concat();
@@ -128,7 +142,12 @@ pub(super) fn fill(group: &mut Group) {
     endless(group, "endless-extension", b"5;a=".to_vec(), vec![b'x'; 16 << 10]);
     endless(group, "endless-size", Vec::new(), vec![b'0'; 16 << 10]);
     endless(group, "endless-trailer", b"0\r\n".to_vec(), b"X: yyyyyyyyyyyyyy\r\n".repeat(900));
-    endless(group, "endless-extensions-on-tiny-chunks", Vec::new(), [b"1;".as_slice(), &[b'x'; 8000], b"\r\nh\r\n"].concat());
+    endless(
+        group,
+        "endless-extensions-on-tiny-chunks",
+        Vec::new(),
+        [b"1;".as_slice(), &[b'x'; 8000], b"\r\nh\r\n"].concat(),
+    );
     for body in ["5\r\nhello\r\nX\r\n", "5\r\nhelloXX\r\n"] {
         // A good request before, on the same connection: it is answered, and nothing after the error is.
         group.add(Safety, "RFC 9112 9.3.2", format!("after-a-good-request-{}", body.len()), move |lane| {

@@ -172,7 +172,11 @@ fn bodiless(group: &mut Group) {
             let mut client = lane.client()?;
             client.send(format!("{method} /c HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n"));
             let first = client.response_to(method);
-            want!(first.status == status && first.whole() && first.body.is_empty(), format!("{status} without body"), "{first}");
+            want!(
+                first.status == status && first.whole() && first.body.is_empty(),
+                format!("{status} without body"),
+                "{first}"
+            );
             let none = status != 204 || (!first.has("content-length") && !first.has("transfer-encoding"));
             want!(none, "neither length nor coding in a 204", "{:?}", first.fields);
             if !first.keeps() {
@@ -188,7 +192,12 @@ fn bodiless(group: &mut Group) {
     group.add(Courtesy, "RFC 9110 9.3.2", "head-keeps-length", |lane| {
         lane.main().says("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", Then::Keep);
         let response = ask(lane.plain(), "HEAD /c HTTP/1.1\r\nHost: a.test\r\n\r\n")?;
-        want!(response.field("content-length") == Some("1000"), "Content-Length: 1000", "{:?}", response.field("content-length"));
+        want!(
+            response.field("content-length") == Some("1000"),
+            "Content-Length: 1000",
+            "{:?}",
+            response.field("content-length")
+        );
         Ok(())
     });
     group.add(Correctness, "RFC 9112 6.3", "error-to-head-has-no-body", |lane| {
@@ -197,7 +206,12 @@ fn bodiless(group: &mut Group) {
         let response = client.response_to("HEAD");
         client.end_within(Duration::from_millis(100));
         let left = client.reader.buffer.clone();
-        want!(response.status >= 500 && left.is_empty(), "502 without body", "{response}, then {}", crate::bytes::show(&left));
+        want!(
+            response.status >= 500 && left.is_empty(),
+            "502 without body",
+            "{response}, then {}",
+            crate::bytes::show(&left)
+        );
         Ok(())
     });
 }
@@ -238,12 +252,20 @@ fn bodies(group: &mut Group) {
                 let body = data(size);
                 let bytes = match piece {
                     0 => super::raw::post(format!("Content-Length: {size}"), &body),
-                    piece => super::raw::post("Transfer-Encoding: chunked", [chunked(&body, piece), b"\r\n".to_vec()].concat()),
+                    piece => super::raw::post(
+                        "Transfer-Encoding: chunked",
+                        [chunked(&body, piece), b"\r\n".to_vec()].concat(),
+                    ),
                 };
                 let response = ask(lane.plain(), bytes)?;
                 let request = lane.main().last();
                 want!(response.ok(), "200", "{response}");
-                want!(request.whole && request.body == body, "the same bytes at the endpoint", "{} bytes", request.body.len());
+                want!(
+                    request.whole && request.body == body,
+                    "the same bytes at the endpoint",
+                    "{} bytes",
+                    request.body.len()
+                );
                 Ok(())
             });
         }
@@ -256,29 +278,41 @@ fn bodies(group: &mut Group) {
         Ok(())
     });
     group.add(Courtesy, "RFC 9110 6.5", "response-trailers", |lane| {
-        lane.main().says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n", Then::Keep);
+        lane.main().says(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n",
+            Then::Keep,
+        );
         let response = ask(lane.plain(), message("GET /c HTTP/1.1", "TE: trailers\r\nConnection: TE", ""))?;
         let seen = values(&response.trailers, "x-sum");
         want!(response.ok() && seen == ["7"], "200 with the trailer", "{response}, {:?}", response.trailers);
         Ok(())
     });
     group.add(Courtesy, "RFC 9110 6.5", "request-trailers", |lane| {
-        let bytes = super::raw::post("Transfer-Encoding: chunked\r\nTrailer: X-Sum", "2\r\nhi\r\n0\r\nX-Sum: 7\r\n\r\n");
+        let bytes =
+            super::raw::post("Transfer-Encoding: chunked\r\nTrailer: X-Sum", "2\r\nhi\r\n0\r\nX-Sum: 7\r\n\r\n");
         let response = ask(lane.plain(), bytes)?;
         let seen = lane.main().last().trailers;
         want!(response.ok() && values(&seen, "x-sum") == ["7"], "the trailer at the endpoint", "{response}, {seen:?}");
         Ok(())
     });
-    for (name, line) in [("content-length", "Content-Length: 5"), ("transfer-encoding", "Transfer-Encoding: chunked"), ("connection", "Connection: close")] {
+    for (name, line) in [
+        ("content-length", "Content-Length: 5"),
+        ("transfer-encoding", "Transfer-Encoding: chunked"),
+        ("connection", "Connection: close"),
+    ] {
         group.add(Correctness, "RFC 9110 6.5.1", format!("response-trailer-{name}"), move |lane| {
-            lane.main().says(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n{line}\r\n\r\n"), Then::Keep);
+            lane.main().says(
+                format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n{line}\r\n\r\n"),
+                Then::Keep,
+            );
             let response = ask(lane.plain(), message("GET /c HTTP/1.1", "TE: trailers\r\nConnection: TE", ""))?;
             want!(response.trailers.is_empty(), "none of it", "{response}, {:?}", response.trailers);
             Ok(())
         });
     }
     group.add(Safety, "RFC 9110 6.5", "trailers-to-1.0", |lane| {
-        lane.main().says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n", Then::Keep);
+        lane.main()
+            .says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n", Then::Keep);
         let response = ask(lane.plain(), GET_1_0)?;
         want!(response.body == b"ok", "the body alone", "{response}: {}", crate::bytes::show(&response.body));
         Ok(())
@@ -287,7 +321,11 @@ fn bodies(group: &mut Group) {
 
 /// What arrives is passed on as it arrives.
 fn streaming(group: &mut Group) {
-    for (name, kind) in [("chunked", "Content-Type: text/plain\r\nTransfer-Encoding: chunked"), ("events", "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked"), ("unframed", "Content-Type: text/event-stream")] {
+    for (name, kind) in [
+        ("chunked", "Content-Type: text/plain\r\nTransfer-Encoding: chunked"),
+        ("events", "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked"),
+        ("unframed", "Content-Type: text/event-stream"),
+    ] {
         group.add(Correctness, "WHATWG HTML 9.2", format!("each-piece-at-once-{name}"), move |lane| {
             let gate = Gate::default();
             let their = gate.clone();
@@ -310,7 +348,11 @@ fn streaming(group: &mut Group) {
                 let until = Instant::now() + SECOND;
                 let wanted = format!("data: {nth}\n\n");
                 while find(&client.reader.buffer, wanted.as_bytes()).is_none() {
-                    want!(client.reader.fill(until).is_ok(), format!("event {nth} before the next is sent"), "nothing of it");
+                    want!(
+                        client.reader.fill(until).is_ok(),
+                        format!("event {nth} before the next is sent"),
+                        "nothing of it"
+                    );
                 }
                 gate.open();
             }
@@ -371,7 +413,9 @@ fn early(group: &mut Group) {
         want!(response.ok() && response.body == b"early", "200 while the body is under way", "{response}");
         Ok(())
     });
-    for (name, then, size) in [("close", Then::Close, 5 << 20), ("reset", Then::Reset, 5 << 20), ("keep", Then::Keep, 200 << 10)] {
+    for (name, then, size) in
+        [("close", Then::Close, 5 << 20), ("reset", Then::Reset, 5 << 20), ("keep", Then::Keep, 200 << 10)]
+    {
         group.add(Courtesy, "RFC 9112 9.6", format!("refused-in-mid-body-then-{name}"), move |lane| {
             lane.main().answers(move |it| {
                 let _ = it.reader.take_some(1000, Instant::now() + SECOND);
@@ -437,7 +481,11 @@ fn leaving(group: &mut Group) {
                 drop(client);
                 let whole = lane.main().until(Duration::from_millis(300), |it| it.iter().any(|it| it.whole));
                 want!(!whole, "no whole request at the endpoint", "one that ends where the client left");
-                want!(lane.main().until_closed(Duration::from_secs(3)), "the endpoint's connection closed", "it stays open");
+                want!(
+                    lane.main().until_closed(Duration::from_secs(3)),
+                    "the endpoint's connection closed",
+                    "it stays open"
+                );
                 Ok(())
             });
         }
@@ -472,7 +520,11 @@ fn leaving(group: &mut Group) {
         lane.main().until(SECOND, |it| !it.is_empty());
         reset(client.reader.stream.socket());
         drop(client);
-        want!(lane.main().until_closed(Duration::from_millis(1500)), "the endpoint's connection closed at once", "it stays");
+        want!(
+            lane.main().until_closed(Duration::from_millis(1500)),
+            "the endpoint's connection closed at once",
+            "it stays"
+        );
         Ok(())
     });
 }
@@ -494,39 +546,41 @@ fn pressure(group: &mut Group) {
             Then::Reset
         });
     }
-    group.add(Safety, "RFC 9293 3.8.6", "answer-to-one-that-does-not-read", |lane| {
-        endless(lane);
-        let before = lane.memory();
-        let mut clients = Vec::new();
-        for _ in 0..8 {
+    group
+        .add(Safety, "RFC 9293 3.8.6", "answer-to-one-that-does-not-read", |lane| {
+            endless(lane);
+            let before = lane.memory();
+            let mut clients = Vec::new();
+            for _ in 0..8 {
+                let mut client = lane.client()?;
+                client.send(GET);
+                clients.push(client);
+            }
+            std::thread::sleep(Duration::from_millis(1500));
+            let grown = lane.memory().saturating_sub(before) >> 20;
+            want!(grown < 16, "less than 2 MiB for each", "{grown} MiB for eight");
+            Ok(())
+        })
+        .heavy();
+    group
+        .add(Safety, "RFC 9293 3.8.6", "upload-to-one-that-does-not-read", |lane| {
+            lane.main().answers(|_| {
+                std::thread::sleep(Duration::from_secs(3));
+                Then::Reset
+            });
+            let before = lane.memory();
             let mut client = lane.client()?;
-            client.send(GET);
-            clients.push(client);
-        }
-        std::thread::sleep(Duration::from_millis(1500));
-        let grown = lane.memory().saturating_sub(before) >> 20;
-        want!(grown < 16, "less than 2 MiB for each", "{grown} MiB for eight");
-        Ok(())
-    })
-    .heavy();
-    group.add(Safety, "RFC 9293 3.8.6", "upload-to-one-that-does-not-read", |lane| {
-        lane.main().answers(|_| {
-            std::thread::sleep(Duration::from_secs(3));
-            Then::Reset
-        });
-        let before = lane.memory();
-        let mut client = lane.client()?;
-        client.reader.send(b"POST /c HTTP/1.1\r\nHost: a.test\r\nContent-Length: 536870912\r\n\r\n");
-        let (piece, mut sent, began) = (vec![b'x'; 1 << 20], 0, Instant::now());
-        while began.elapsed() < Duration::from_millis(1500) && sent < 512 && client.send(&piece) {
-            sent += 1;
-        }
-        let grown = lane.memory().saturating_sub(before) >> 20;
-        want!(grown < 16, "less than 16 MiB more", "{grown} MiB");
-        want!(sent < 64, "no more taken than the endpoint takes", "{sent} MiB taken");
-        Ok(())
-    })
-    .heavy();
+            client.reader.send(b"POST /c HTTP/1.1\r\nHost: a.test\r\nContent-Length: 536870912\r\n\r\n");
+            let (piece, mut sent, began) = (vec![b'x'; 1 << 20], 0, Instant::now());
+            while began.elapsed() < Duration::from_millis(1500) && sent < 512 && client.send(&piece) {
+                sent += 1;
+            }
+            let grown = lane.memory().saturating_sub(before) >> 20;
+            want!(grown < 16, "less than 16 MiB more", "{grown} MiB");
+            want!(sent < 64, "no more taken than the endpoint takes", "{sent} MiB taken");
+            Ok(())
+        })
+        .heavy();
 }
 
 fn connections(group: &mut Group) {
@@ -548,7 +602,12 @@ fn connections(group: &mut Group) {
             client.send(message(&format!("GET /c HTTP/{version}"), line, ""));
             let first = client.response();
             want!(first.ok(), "200", "{first}");
-            want!(first.keeps() == keeps || !keeps && version == "1.0", format!("keeps: {keeps}"), "{:?}", first.field("connection"));
+            want!(
+                first.keeps() == keeps || !keeps && version == "1.0",
+                format!("keeps: {keeps}"),
+                "{:?}",
+                first.field("connection")
+            );
             if keeps {
                 client.send(message(&format!("GET /c HTTP/{version}"), line, ""));
                 let second = client.response();
@@ -559,16 +618,17 @@ fn connections(group: &mut Group) {
             Ok(())
         });
     }
-    group.add(Safety, "RFC 9112 9.6", "nothing-after-close", |lane| {
-        let mut client = lane.client()?;
-        client.send(message("GET /c HTTP/1.1", "Connection: close", super::raw::SMUGGLED));
-        let first = client.response();
-        want!(first.ok(), "200", "{first}");
-        let (rest, _) = client.everything();
-        want!(find(&rest, b"HTTP/1.1 2").is_none(), "nothing after it", "{}", crate::bytes::show(&rest));
-        Ok(())
-    })
-    .severity(Correctness);
+    group
+        .add(Safety, "RFC 9112 9.6", "nothing-after-close", |lane| {
+            let mut client = lane.client()?;
+            client.send(message("GET /c HTTP/1.1", "Connection: close", super::raw::SMUGGLED));
+            let first = client.response();
+            want!(first.ok(), "200", "{first}");
+            let (rest, _) = client.everything();
+            want!(find(&rest, b"HTTP/1.1 2").is_none(), "nothing after it", "{}", crate::bytes::show(&rest));
+            Ok(())
+        })
+        .severity(Correctness);
     group.add(Correctness, REFERENCE, "fifty-on-one-connection", |lane| {
         let mut client = lane.client()?;
         for nth in 0..50 {
@@ -597,7 +657,10 @@ fn connections(group: &mut Group) {
             });
             let mut bytes = String::new();
             for (nth, (method, body)) in requests.iter().enumerate() {
-                bytes += &format!("{method} /{nth} HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                bytes += &format!(
+                    "{method} /{nth} HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
             }
             let mut client = lane.client()?;
             client.send(bytes);
@@ -623,15 +686,21 @@ fn connections(group: &mut Group) {
         want!(first.status == 404 && second.ok(), "404, then 200", "{first}, then {second}");
         Ok(())
     });
-    group.add(Correctness, "RFC 9112 9.8", "idle-connection-ends-in-order", |lane| {
-        let mut client = lane.client()?;
-        client.send(GET);
-        want!(client.response().ok(), "200", "something else");
-        let end = client.end();
-        want!(end == Some(End::Fin) && client.reader.buffer.is_empty(), "closed in order, silently", "{end:?}, {}", crate::bytes::show(&client.reader.buffer));
-        Ok(())
-    })
-    .severity(Courtesy);
+    group
+        .add(Correctness, "RFC 9112 9.8", "idle-connection-ends-in-order", |lane| {
+            let mut client = lane.client()?;
+            client.send(GET);
+            want!(client.response().ok(), "200", "something else");
+            let end = client.end();
+            want!(
+                end == Some(End::Fin) && client.reader.buffer.is_empty(),
+                "closed in order, silently",
+                "{end:?}, {}",
+                crate::bytes::show(&client.reader.buffer)
+            );
+            Ok(())
+        })
+        .severity(Courtesy);
     group.add(Correctness, "RFC 9112 6.3", "timeout-is-504", |lane| {
         lane.main().answers(|it| {
             it.read_body();

@@ -94,7 +94,13 @@ fn cheap(group: &mut Group) {
                 h2.answer(1);
                 let toll = flood(lane, &mut h2, 2000, read, round);
                 // Not reading ends it by itself, once nothing more can be written; what is read has to be counted.
-                want!(toll.ended || toll.sent < 2000, "an end to it", "{} frames taken, {:?} of processor", toll.sent * 100, toll.cpu);
+                want!(
+                    toll.ended || toll.sent < 2000,
+                    "an end to it",
+                    "{} frames taken, {:?} of processor",
+                    toll.sent * 100,
+                    toll.cpu
+                );
                 Ok(())
             })
             .heavy();
@@ -102,10 +108,9 @@ fn cheap(group: &mut Group) {
 }
 
 fn on_a_stream(group: &mut Group) {
-    for (name, reference, payload, flags) in [
-        ("empty-data", "CVE-2019-9518", &b""[..], 0),
-        ("padded-data", "CVE-2019-9518", b"\x05\0\0\0\0\0", 8),
-    ] {
+    for (name, reference, payload, flags) in
+        [("empty-data", "CVE-2019-9518", &b""[..], 0), ("padded-data", "CVE-2019-9518", b"\x05\0\0\0\0\0", 8)]
+    {
         group
             .add(Safety, reference, format!("flood-of-{name}"), move |lane| {
                 let mut h2 = open(lane)?;
@@ -113,7 +118,12 @@ fn on_a_stream(group: &mut Group) {
                 let piece = frame(DATA, flags, 1, payload).repeat(100);
                 let toll = flood(lane, &mut h2, 100, true, |_| piece.clone());
                 harmless(lane, &toll)?;
-                want!(toll.ended || h2.message(1).reset.is_some() || h2.message(1).status() >= 400, "an end to it", "{} frames taken", toll.sent * 100);
+                want!(
+                    toll.ended || h2.message(1).reset.is_some() || h2.message(1).status() >= 400,
+                    "an end to it",
+                    "{} frames taken",
+                    toll.sent * 100
+                );
                 Ok(())
             })
             .heavy();
@@ -185,7 +195,12 @@ fn on_a_stream(group: &mut Group) {
         h2.frame(HEADERS, END_STREAM, 1, encode(&head("GET", "/c")));
         let began = Instant::now();
         let message = h2.answer(1);
-        want!(message.refused() && began.elapsed() < SECOND * 4, "an end after a second or so", "{message} after {:?}", began.elapsed());
+        want!(
+            message.refused() && began.elapsed() < SECOND * 4,
+            "an end after a second or so",
+            "{message} after {:?}",
+            began.elapsed()
+        );
         Ok(())
     });
     group.add(Safety, "slowloris", "body-that-stops-is-timed-out", |lane| {
@@ -272,21 +287,20 @@ fn many(group: &mut Group) {
             others_are_served(lane)
         })
         .heavy();
-    group
-        .add(Safety, "RFC 9113 10.5; slow read", "zero-window-is-timed-out", |lane| {
-            lane.main().answers(|it| {
-                it.read_body();
-                it.send(answer(200, &"x".repeat(4 << 20)));
-                Then::Close
-            });
-            let mut h2 = open_with(lane, &[(4, 0)])?;
-            h2.generous = false;
-            h2.headers(1, &head("GET", "/c"), true);
-            h2.patience = SECOND * 7;
-            let message = h2.answer(1);
-            want!(message.reset.is_some() || message.lost.is_some(), "ended after two seconds or so", "{message}");
-            Ok(())
+    group.add(Safety, "RFC 9113 10.5; slow read", "zero-window-is-timed-out", |lane| {
+        lane.main().answers(|it| {
+            it.read_body();
+            it.send(answer(200, &"x".repeat(4 << 20)));
+            Then::Close
         });
+        let mut h2 = open_with(lane, &[(4, 0)])?;
+        h2.generous = false;
+        h2.headers(1, &head("GET", "/c"), true);
+        h2.patience = SECOND * 7;
+        let message = h2.answer(1);
+        want!(message.reset.is_some() || message.lost.is_some(), "ended after two seconds or so", "{message}");
+        Ok(())
+    });
     group
         .add(Safety, "CVE-2019-9517", "answers-to-one-that-does-not-read", |lane| {
             lane.main().says(answer(200, &"x".repeat(1 << 20)), Then::Close);

@@ -48,7 +48,11 @@ fn requests(group: &mut Group) {
             h2.data(1, "lo", true);
             let message = h2.answer(1);
             let request = lane.main().last();
-            want!(message.ok() && request.whole && request.body == b"hello", "200, and hello at the endpoint", "{message}");
+            want!(
+                message.ok() && request.whole && request.body == b"hello",
+                "200, and hello at the endpoint",
+                "{message}"
+            );
             Ok(())
         });
     }
@@ -127,16 +131,26 @@ fn requests(group: &mut Group) {
         want!(matches!(target.as_str(), "" | "*"), "answered, or * at the endpoint", "{target}");
         Ok(())
     });
-    group.add(Courtesy, "RFC 9113 3.3", "both-protocols-on-one-port", |lane| {
-        let (_, message) = get(lane, "/c")?;
-        let response = crate::client::ask(lane.h2(), "GET /c HTTP/1.1\r\nHost: a.test\r\n\r\n")?;
-        want!(message.ok() && response.ok(), "200 by both", "{message}, {response}");
-        Ok(())
-    })
-    .needs(Need::OnePort);
-    for (name, fields) in [("connection", "Connection: keep-alive\r\nKeep-Alive: timeout=5"), ("transfer-encoding", "X: y"), ("upgrade", "Connection: Upgrade\r\nUpgrade: h2c"), ("proxy-connection", "Proxy-Connection: close"), ("named", "Connection: X-Named\r\nX-Named: 1")] {
+    group
+        .add(Courtesy, "RFC 9113 3.3", "both-protocols-on-one-port", |lane| {
+            let (_, message) = get(lane, "/c")?;
+            let response = crate::client::ask(lane.h2(), "GET /c HTTP/1.1\r\nHost: a.test\r\n\r\n")?;
+            want!(message.ok() && response.ok(), "200 by both", "{message}, {response}");
+            Ok(())
+        })
+        .needs(Need::OnePort);
+    for (name, fields) in [
+        ("connection", "Connection: keep-alive\r\nKeep-Alive: timeout=5"),
+        ("transfer-encoding", "X: y"),
+        ("upgrade", "Connection: Upgrade\r\nUpgrade: h2c"),
+        ("proxy-connection", "Proxy-Connection: close"),
+        ("named", "Connection: X-Named\r\nX-Named: 1"),
+    ] {
         group.add(Correctness, "RFC 9113 8.2.2", format!("no-{name}-in-an-answer"), move |lane| {
-            lane.main().says(format!("HTTP/1.1 200 OK\r\n{fields}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"), Then::Keep);
+            lane.main().says(
+                format!("HTTP/1.1 200 OK\r\n{fields}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+                Then::Keep,
+            );
             let (_, message) = get(lane, "/c")?;
             let bad = ["connection", "keep-alive", "transfer-encoding", "upgrade", "proxy-connection", "x-named"];
             let seen: Vec<_> = bad.iter().filter(|it| message.field(it).is_some()).collect();
@@ -188,7 +202,11 @@ fn flow(group: &mut Group) {
             let body: Vec<u8> = (0..size).map(|at| (at % 253) as u8).collect();
             let sent = h2.upload(1, &body, true);
             let message = h2.answer(1);
-            want!(message.ok() && lane.main().last().body == body, "all of it at the endpoint", "{message}, {sent} sent");
+            want!(
+                message.ok() && lane.main().last().body == body,
+                "all of it at the endpoint",
+                "{message}, {sent} sent"
+            );
             Ok(())
         });
         group.add(Correctness, REFERENCE, format!("download-of-{size}"), move |lane| {
@@ -198,20 +216,21 @@ fn flow(group: &mut Group) {
             Ok(())
         });
     }
-    group.add(Safety, REFERENCE, "no-more-than-the-window", |lane| {
-        lane.main().says(answer(200, &"x".repeat(1 << 20)), Then::Keep);
-        let mut h2 = open_with(lane, &[(4, 1000)])?;
-        h2.generous = false;
-        h2.headers(1, &head("GET", "/c"), true);
-        h2.patience = Duration::from_millis(500);
-        let message = h2.answer(1);
-        want!(message.body.len() == 1000 && !message.ended, "1000 bytes", "{message}");
-        h2.frame(WINDOW_UPDATE, 0, 1, 500u32.to_be_bytes());
-        let message = h2.answer(1);
-        want!(message.body.len() == 1500, "500 more", "{message}");
-        Ok(())
-    })
-    .severity(Correctness);
+    group
+        .add(Safety, REFERENCE, "no-more-than-the-window", |lane| {
+            lane.main().says(answer(200, &"x".repeat(1 << 20)), Then::Keep);
+            let mut h2 = open_with(lane, &[(4, 1000)])?;
+            h2.generous = false;
+            h2.headers(1, &head("GET", "/c"), true);
+            h2.patience = Duration::from_millis(500);
+            let message = h2.answer(1);
+            want!(message.body.len() == 1000 && !message.ended, "1000 bytes", "{message}");
+            h2.frame(WINDOW_UPDATE, 0, 1, 500u32.to_be_bytes());
+            let message = h2.answer(1);
+            want!(message.body.len() == 1500, "500 more", "{message}");
+            Ok(())
+        })
+        .severity(Correctness);
     group.add(Correctness, "RFC 9113 6.9.2", "window-changed-by-settings", |lane| {
         lane.main().says(answer(200, &"x".repeat(5000)), Then::Keep);
         let mut h2 = open_with(lane, &[(4, 0)])?;
@@ -248,32 +267,46 @@ fn flow(group: &mut Group) {
         want!(h2.message(1).ok() && largest <= 16_384, "frames up to 16,384 bytes", "{largest}");
         Ok(())
     });
-    group.add(Safety, "RFC 9113 5.2.2", "upload-to-one-that-does-not-read", |lane| {
-        lane.main().answers(|_| {
-            std::thread::sleep(SECOND * 3);
-            Then::Reset
-        });
-        let before = lane.memory();
-        let mut h2 = open(lane)?;
-        h2.patience = Duration::from_millis(1500);
-        for stream in [1, 3, 5, 7, 9, 11, 13, 15] {
-            h2.headers(stream, &head("POST", "/c"), false);
-        }
-        let sent: usize = [1, 3, 5, 7].iter().map(|stream| h2.upload(*stream, &vec![b'x'; 64 << 20], true)).sum();
-        let grown = lane.memory().saturating_sub(before) >> 20;
-        want!(sent < 64 << 20 && grown < 24, "bounded by the window", "{} MiB taken, {grown} MiB of memory", sent >> 20);
-        Ok(())
-    })
-    .heavy();
+    group
+        .add(Safety, "RFC 9113 5.2.2", "upload-to-one-that-does-not-read", |lane| {
+            lane.main().answers(|_| {
+                std::thread::sleep(SECOND * 3);
+                Then::Reset
+            });
+            let before = lane.memory();
+            let mut h2 = open(lane)?;
+            h2.patience = Duration::from_millis(1500);
+            for stream in [1, 3, 5, 7, 9, 11, 13, 15] {
+                h2.headers(stream, &head("POST", "/c"), false);
+            }
+            let sent: usize = [1, 3, 5, 7].iter().map(|stream| h2.upload(*stream, &vec![b'x'; 64 << 20], true)).sum();
+            let grown = lane.memory().saturating_sub(before) >> 20;
+            want!(
+                sent < 64 << 20 && grown < 24,
+                "bounded by the window",
+                "{} MiB taken, {grown} MiB of memory",
+                sent >> 20
+            );
+            Ok(())
+        })
+        .heavy();
 }
 
 fn trailers(group: &mut Group) {
     group.add(Courtesy, "RFC 9113 8.1", "trailers-of-an-answer", |lane| {
-        lane.main().says("HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n", Then::Keep);
+        lane.main().says(
+            "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n",
+            Then::Keep,
+        );
         let mut h2 = open(lane)?;
         h2.headers(1, &head_with("GET", "/c", &[("te", "trailers")]), true);
         let message = h2.answer(1);
-        want!(message.ok() && message.trailer("x-sum") == Some("7"), "200 with the trailer", "{message}, {:?}", message.trailers);
+        want!(
+            message.ok() && message.trailer("x-sum") == Some("7"),
+            "200 with the trailer",
+            "{message}, {:?}",
+            message.trailers
+        );
         Ok(())
     });
     group.add(Courtesy, "RFC 9113 8.1", "trailers-of-a-request", |lane| {
@@ -284,10 +317,19 @@ fn trailers(group: &mut Group) {
         let message = h2.answer(1);
         let request = lane.main().last();
         want!(message.ok() && request.body == b"hi", "200", "{message}");
-        want!(crate::bytes::values(&request.trailers, "x-sum") == ["7"], "the trailer at the endpoint", "{:?}", request.trailers);
+        want!(
+            crate::bytes::values(&request.trailers, "x-sum") == ["7"],
+            "the trailer at the endpoint",
+            "{:?}",
+            request.trailers
+        );
         Ok(())
     });
-    for (name, field) in [("content-length", ("content-length", "3")), ("host", ("host", "evil.test")), ("x-forwarded-for", ("x-forwarded-for", "6.6.6.6"))] {
+    for (name, field) in [
+        ("content-length", ("content-length", "3")),
+        ("host", ("host", "evil.test")),
+        ("x-forwarded-for", ("x-forwarded-for", "6.6.6.6")),
+    ] {
         group.add(Safety, "RFC 9110 6.5.1", format!("trailer-{name}-not-to-the-endpoint"), move |lane| {
             let mut h2 = open(lane)?;
             h2.headers(1, &head("POST", "/c"), false);
@@ -376,7 +418,12 @@ fn ends(group: &mut Group) {
         let (mut h2, message) = get(lane, "/c")?;
         want!(message.ok(), "200", "{message}");
         let end = h2.end();
-        want!(end.is_some() && h2.goaway.is_some_and(|(_, code)| code == 0), "GOAWAY with no error, and the end", "{end:?}, {:?}", h2.goaway);
+        want!(
+            end.is_some() && h2.goaway.is_some_and(|(_, code)| code == 0),
+            "GOAWAY with no error, and the end",
+            "{end:?}, {:?}",
+            h2.goaway
+        );
         Ok(())
     });
     group.add(Correctness, "RFC 9113 6.2, 6.1", "padding-and-priority", |lane| {
@@ -431,46 +478,55 @@ fn extended_connect(group: &mut Group) {
         (":authority", "a.test"),
         ("sec-websocket-version", "13"),
     ];
-    group.add(Correctness, "RFC 8441 3", "websocket-announced", |lane| {
-        let h2 = open(lane)?;
-        want!(h2.settings.get(&8) == Some(&1), "SETTINGS_ENABLE_CONNECT_PROTOCOL", "{:?}", h2.settings);
-        Ok(())
-    })
-    .needs(Need::ExtendedConnect);
-    group.add(Correctness, "RFC 8441 5", "websocket-both-ways", |lane| {
-        lane.main().answers(websocket);
-        let mut h2 = open(lane)?;
-        h2.headers(1, FIELDS, false);
-        let head = h2.answer_until(1, |it| it.status() != 0);
-        want!(head.status() == 200 && !head.ended, "200", "{head}");
-        h2.data(1, "hello", false);
-        let echo = h2.answer_until(1, |it| it.body == b"hello");
-        want!(echo.body == b"hello", "hello", "{echo}");
-        let request = lane.main().last();
-        want!(request.method == "GET" && request.list("upgrade").eq_ignore_ascii_case("websocket"), "an upgrade at the endpoint", "{}", request.method);
-        Ok(())
-    })
-    .needs(Need::ExtendedConnect);
-    group.add(Courtesy, "RFC 8441 5", "websocket-end", |lane| {
-        lane.main().answers(websocket);
-        let mut h2 = open(lane)?;
-        h2.headers(1, FIELDS, false);
-        let head = h2.answer_until(1, |it| it.status() != 0);
-        want!(head.status() == 200, "200", "{head}");
-        h2.data(1, "", true);
-        want!(lane.main().until_closed(SECOND * 3), "the endpoint's side closed", "it stays open");
-        Ok(())
-    })
-    .needs(Need::ExtendedConnect);
-    group.add(Correctness, "RFC 8441 5", "websocket-refused", |lane| {
-        lane.main().says(answer(403, "no"), Then::Keep);
-        let mut h2 = open(lane)?;
-        h2.headers(1, FIELDS, false);
-        let message = h2.answer_until(1, |it| it.status() != 0);
-        want!(message.status() == 403, "403", "{message}");
-        Ok(())
-    })
-    .needs(Need::ExtendedConnect);
+    group
+        .add(Correctness, "RFC 8441 3", "websocket-announced", |lane| {
+            let h2 = open(lane)?;
+            want!(h2.settings.get(&8) == Some(&1), "SETTINGS_ENABLE_CONNECT_PROTOCOL", "{:?}", h2.settings);
+            Ok(())
+        })
+        .needs(Need::ExtendedConnect);
+    group
+        .add(Correctness, "RFC 8441 5", "websocket-both-ways", |lane| {
+            lane.main().answers(websocket);
+            let mut h2 = open(lane)?;
+            h2.headers(1, FIELDS, false);
+            let head = h2.answer_until(1, |it| it.status() != 0);
+            want!(head.status() == 200 && !head.ended, "200", "{head}");
+            h2.data(1, "hello", false);
+            let echo = h2.answer_until(1, |it| it.body == b"hello");
+            want!(echo.body == b"hello", "hello", "{echo}");
+            let request = lane.main().last();
+            want!(
+                request.method == "GET" && request.list("upgrade").eq_ignore_ascii_case("websocket"),
+                "an upgrade at the endpoint",
+                "{}",
+                request.method
+            );
+            Ok(())
+        })
+        .needs(Need::ExtendedConnect);
+    group
+        .add(Courtesy, "RFC 8441 5", "websocket-end", |lane| {
+            lane.main().answers(websocket);
+            let mut h2 = open(lane)?;
+            h2.headers(1, FIELDS, false);
+            let head = h2.answer_until(1, |it| it.status() != 0);
+            want!(head.status() == 200, "200", "{head}");
+            h2.data(1, "", true);
+            want!(lane.main().until_closed(SECOND * 3), "the endpoint's side closed", "it stays open");
+            Ok(())
+        })
+        .needs(Need::ExtendedConnect);
+    group
+        .add(Correctness, "RFC 8441 5", "websocket-refused", |lane| {
+            lane.main().says(answer(403, "no"), Then::Keep);
+            let mut h2 = open(lane)?;
+            h2.headers(1, FIELDS, false);
+            let message = h2.answer_until(1, |it| it.status() != 0);
+            want!(message.status() == 403, "403", "{message}");
+            Ok(())
+        })
+        .needs(Need::ExtendedConnect);
     for (name, protocol) in [("connect", None), ("connect-unknown-protocol", Some("foo"))] {
         group.add(Safety, "RFC 9110 9.3.6; RFC 8441 4", format!("{name}-refused"), move |lane| {
             let mut h2 = open(lane)?;
@@ -501,14 +557,31 @@ fn endpoints(group: &mut Group) {
         let response = crate::client::ask(lane.plain(), "GET /h2c HTTP/1.1\r\nHost: a.test\r\nX-A: b\r\n\r\n")?;
         let request = lane.origins.h2.last();
         want!(response.ok() && response.body == b"ok", "200", "{response}, {:?}", lane.origins.h2.strangers());
-        want!(request.field(":path") == Some("/h2c") && request.field("x-a") == Some("b"), "the request at the endpoint", "{:?}", request.field(":path"));
-        want!(request.field(":authority").or(request.field("host")) == Some("a.test"), "its authority", "{:?}", request.field(":authority"));
+        want!(
+            request.field(":path") == Some("/h2c") && request.field("x-a") == Some("b"),
+            "the request at the endpoint",
+            "{:?}",
+            request.field(":path")
+        );
+        want!(
+            request.field(":authority").or(request.field("host")) == Some("a.test"),
+            "its authority",
+            "{:?}",
+            request.field(":authority")
+        );
         Ok(())
     });
     group.add(Correctness, "RFC 9113 3.3", "endpoint-post-from-1.1", |lane| {
-        let response = crate::client::ask(lane.plain(), "POST /h2c HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")?;
+        let response = crate::client::ask(
+            lane.plain(),
+            "POST /h2c HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        )?;
         want!(response.ok() && lane.origins.h2.last().body == b"hello", "200, and hello at the endpoint", "{response}");
-        want!(lane.origins.h2.last().field("transfer-encoding").is_none(), "no transfer-encoding in HTTP/2", "there is one");
+        want!(
+            lane.origins.h2.last().field("transfer-encoding").is_none(),
+            "no transfer-encoding in HTTP/2",
+            "there is one"
+        );
         Ok(())
     });
     group.add(Correctness, "gRPC over HTTP/2", "grpc-unary", |lane| {
@@ -576,7 +649,11 @@ fn endpoints(group: &mut Group) {
         h2.headers(1, &head_with("POST", "/grpc/x.Y/Z", CALL), true);
         let message = h2.answer(1);
         let told = message.reset.is_some() || message.trailer("grpc-status").is_some_and(|it| it != "0");
-        want!(told || message.status() >= 500 || message.field("grpc-status").is_some(), "a reset, or an error", "{message}");
+        want!(
+            told || message.status() >= 500 || message.field("grpc-status").is_some(),
+            "a reset, or an error",
+            "{message}"
+        );
         let response = crate::client::ask(lane.plain(), "GET /h2c HTTP/1.1\r\nHost: a.test\r\n\r\n")?;
         want!(!response.ok(), "a response that visibly breaks off for 1.1 too", "{response}");
         Ok(())
@@ -623,7 +700,12 @@ fn endpoints(group: &mut Group) {
             Then::Keep
         });
         let response = crate::client::ask(lane.plain(), "GET /h2c HTTP/1.1\r\nHost: a.test\r\n\r\n")?;
-        want!(!response.has("set-cookie") && !response.has("x-y"), "no field from within a value", "{:?}", response.fields);
+        want!(
+            !response.has("set-cookie") && !response.has("x-y"),
+            "no field from within a value",
+            "{:?}",
+            response.fields
+        );
         Ok(())
     });
 }

@@ -19,7 +19,12 @@ pub(super) fn others_are_served(lane: &Lane) -> Outcome {
     let mut client = lane.client_from("127.0.0.77")?;
     client.send(GET);
     let response = client.response();
-    want!(response.ok() && began.elapsed() < SECOND, "200 for others within a second", "{response} after {:?}", began.elapsed());
+    want!(
+        response.ok() && began.elapsed() < SECOND,
+        "200 for others within a second",
+        "{response} after {:?}",
+        began.elapsed()
+    );
     Ok(())
 }
 
@@ -27,29 +32,66 @@ fn sizes(group: &mut Group) {
     let heads: Vec<(&str, Vec<u8>, &[u16], Option<Need>)> = vec![
         ("one-field-of-20k", message("GET /c HTTP/1.1", format!("X: {}", "y".repeat(20 << 10)), ""), &[431, 400], None),
         ("one-field-of-1m", message("GET /c HTTP/1.1", format!("X: {}", "y".repeat(1 << 20)), ""), &[431, 400], None),
-        ("fields-of-40k-together", message("GET /c HTTP/1.1", vec![format!("X: {}", "y".repeat(1000)); 40].join("\r\n"), ""), &[431, 400], None),
-        ("200-fields", message("GET /c HTTP/1.1", vec!["X: y"; 200].join("\r\n"), ""), &[431, 400], Some(Need::FieldCount)),
+        (
+            "fields-of-40k-together",
+            message("GET /c HTTP/1.1", vec![format!("X: {}", "y".repeat(1000)); 40].join("\r\n"), ""),
+            &[431, 400],
+            None,
+        ),
+        (
+            "200-fields",
+            message("GET /c HTTP/1.1", vec!["X: y"; 200].join("\r\n"), ""),
+            &[431, 400],
+            Some(Need::FieldCount),
+        ),
         ("10000-fields", message("GET /c HTTP/1.1", vec!["X: y"; 10_000].join("\r\n"), ""), &[431, 400], None),
         ("name-of-20k", message("GET /c HTTP/1.1", format!("{}: y", "x".repeat(20 << 10)), ""), &[431, 400], None),
-        ("method-of-20k", format!("{} /c HTTP/1.1\r\nHost: a.test\r\n\r\n", "M".repeat(20 << 10)).into(), &[431, 400, 414, 501, 405], None),
-        ("target-of-10k", format!("GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "c".repeat(10 << 10)).into(), &[414, 431, 400], Some(Need::TargetSize)),
-        ("target-of-100k", format!("GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "c".repeat(100 << 10)).into(), &[414, 431, 400], None),
-        ("query-of-100k", format!("GET /c?{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "c".repeat(100 << 10)).into(), &[414, 431, 400], None),
+        (
+            "method-of-20k",
+            format!("{} /c HTTP/1.1\r\nHost: a.test\r\n\r\n", "M".repeat(20 << 10)).into(),
+            &[431, 400, 414, 501, 405],
+            None,
+        ),
+        (
+            "target-of-10k",
+            format!("GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "c".repeat(10 << 10)).into(),
+            &[414, 431, 400],
+            Some(Need::TargetSize),
+        ),
+        (
+            "target-of-100k",
+            format!("GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "c".repeat(100 << 10)).into(),
+            &[414, 431, 400],
+            None,
+        ),
+        (
+            "query-of-100k",
+            format!("GET /c?{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "c".repeat(100 << 10)).into(),
+            &[414, 431, 400],
+            None,
+        ),
         ("host-of-20k", format!("GET /c HTTP/1.1\r\nHost: {}\r\n\r\n", "a".repeat(20 << 10)).into(), &[431, 400], None),
-        ("version-of-20k", format!("GET /c HTTP/1.1{}\r\nHost: a.test\r\n\r\n", "1".repeat(20 << 10)).into(), &[431, 400, 414, 505], None),
+        (
+            "version-of-20k",
+            format!("GET /c HTTP/1.1{}\r\nHost: a.test\r\n\r\n", "1".repeat(20 << 10)).into(),
+            &[431, 400, 414, 505],
+            None,
+        ),
     ];
     for (name, bytes, codes, need) in heads {
-        let case: &mut Case = group.add(Correctness, "RFC 9110 5.4; RFC 6585 5; RFC 9112 3", format!("head-with-{name}"), move |lane| {
-            let mut client = lane.client()?;
-            client.send(&bytes);
-            let response = client.response();
-            // With much of it unread, the reset may overtake the answer.
-            let refused = codes.contains(&response.status) || matches!(response.broken, Some(Broken::Ended(_))) && response.status == 0;
-            want!(refused, format!("one of {codes:?}"), "{response}");
-            want!(client.end().is_some(), "a closed connection", "{response}, and it stays open");
-            want!(lane.main().count() == 0, "nothing at the endpoint", "a request");
-            Ok(())
-        });
+        let case: &mut Case =
+            group.add(Correctness, "RFC 9110 5.4; RFC 6585 5; RFC 9112 3", format!("head-with-{name}"), move |lane| {
+                let mut client = lane.client()?;
+                client.send(&bytes);
+                let response = client.response();
+                // With much of it unread, the reset may overtake the answer.
+                let refused = codes.contains(&response.status)
+                    || matches!(response.broken, Some(Broken::Ended(_))) && response.status == 0;
+                want!(refused, format!("one of {codes:?}"), "{response}");
+                want!(client.end().is_some(), "a closed connection", "{response}, and it stays open");
+                want!(lane.main().count() == 0, "nothing at the endpoint", "a request");
+                Ok(())
+            });
         case.needs = need;
     }
     group.add(Courtesy, "RFC 6585 5", "head-too-large-is-told", |lane| {
@@ -70,7 +112,9 @@ fn sizes(group: &mut Group) {
         want!(grown < 8, "bounded memory", "{grown} MiB");
         Ok(())
     });
-    for (name, version_2, chunked) in [("length", false, false), ("chunked", false, true), ("h2", true, false), ("h2-without-length", true, true)] {
+    for (name, version_2, chunked) in
+        [("length", false, false), ("chunked", false, true), ("h2", true, false), ("h2-without-length", true, true)]
+    {
         group.add(Correctness, "RFC 9110 15.5.14", format!("body-too-large-{name}"), move |lane| {
             let size = 2 << 20;
             let (status, seen) = if version_2 {
@@ -83,7 +127,8 @@ fn sizes(group: &mut Group) {
                 (message.status(), message.to_string())
             } else {
                 let mut client = lane.client()?;
-                let line = if chunked { "Transfer-Encoding: chunked".into() } else { format!("Content-Length: {size}") };
+                let line =
+                    if chunked { "Transfer-Encoding: chunked".into() } else { format!("Content-Length: {size}") };
                 client.send(message("POST /small HTTP/1.1", line, ""));
                 for _ in 0..size / 65_536 {
                     let piece = vec![b'x'; 65_536];
@@ -104,7 +149,8 @@ fn sizes(group: &mut Group) {
     }
     group.add(Correctness, "RFC 9110 15.5.14", "body-as-large-as-allowed", |lane| {
         let size = 1 << 20;
-        let response = ask(lane.plain(), message("POST /small HTTP/1.1", format!("Content-Length: {size}"), vec![b'x'; size]))?;
+        let response =
+            ask(lane.plain(), message("POST /small HTTP/1.1", format!("Content-Length: {size}"), vec![b'x'; size]))?;
         want!(response.ok() && lane.main().last().body.len() == size, "200", "{response}");
         Ok(())
     });
@@ -154,7 +200,11 @@ fn slowness(group: &mut Group) {
             let mut client = lane.client()?;
             client.send(message("POST /c HTTP/1.1", head, if name == "chunk-stops" { "64\r\nhello" } else { "" }));
             let after = shed_after(&mut client, |it| drop(it.send(drip)));
-            want!(after.is_some_and(|it| it < Duration::from_millis(5500)), "shed after two seconds or so", "{after:?}");
+            want!(
+                after.is_some_and(|it| it < Duration::from_millis(5500)),
+                "shed after two seconds or so",
+                "{after:?}"
+            );
             let whole = lane.main().requests().iter().any(|it| it.whole);
             want!(!whole, "no whole request at the endpoint", "one");
             Ok(())

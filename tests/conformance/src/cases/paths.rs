@@ -186,7 +186,11 @@ pub(super) fn fill(group: &mut Group) {
             let response = ask(lane.plain(), message(&format!("GET {target} HTTP/1.1"), "Connection: close", ""))?;
             let seen = lane.main().last().target;
             let kept = response.ok() && seen == *target;
-            want!(kept || (400..500).contains(&response.status), "as it is, or refused", "{response}, {seen} at the endpoint");
+            want!(
+                kept || (400..500).contains(&response.status),
+                "as it is, or refused",
+                "{response}, {seen} at the endpoint"
+            );
             Ok(())
         });
     }
@@ -216,7 +220,12 @@ pub(super) fn fill(group: &mut Group) {
         group.add(Correctness, "RFC 9110 7.6", format!("not-obeyed-{name}"), move |lane| {
             let response = ask(lane.plain(), message("GET /c HTTP/1.1", field, ""))?;
             let request = lane.main().last();
-            want!(response.ok() && request.target == "/c", "the target as it was sent", "{response}, {}", request.target);
+            want!(
+                response.ok() && request.target == "/c",
+                "the target as it was sent",
+                "{response}, {}",
+                request.target
+            );
             want!(request.method == "GET", "the method as it was sent", "{}", request.method);
             Ok(())
         });

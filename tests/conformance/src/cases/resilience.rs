@@ -128,7 +128,10 @@ pub(super) fn fill(group: &mut Group) {
         }
         Ok(())
     });
-    for (name, bytes) in [("length", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"), ("chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")] {
+    for (name, bytes) in [
+        ("length", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"),
+        ("chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"),
+    ] {
         group.add(Safety, "RFC 9110 9.2.2", format!("no-second-try-once-the-answer-began-{name}"), move |lane| {
             lane.main().answers(move |it| {
                 it.read_body();
@@ -213,7 +216,8 @@ pub(super) fn fill(group: &mut Group) {
                 Then::Keep
             });
             let traffic = || lane.origins.checked[0].requests().iter().filter(|it| it.target == "/checked").count();
-            let asked = lane.origins.checked[0].until(SECOND * 3, |it| it.iter().filter(|it| it.target == "/health").count() >= 3);
+            let asked = lane.origins.checked[0]
+                .until(SECOND * 3, |it| it.iter().filter(|it| it.target == "/health").count() >= 3);
             want!(asked, "a question for its health each half second", "{} requests", lane.origins.checked[0].count());
             std::thread::sleep(Duration::from_millis(100));
             let before = traffic();
@@ -267,13 +271,14 @@ pub(super) fn fill(group: &mut Group) {
             Ok(())
         })
         .needs(Need::InFlight);
-    group.add(Correctness, "RFC 9112 9.3", "connections-to-the-endpoint-are-reused", |lane| {
-        for _ in 0..20 {
-            ask(lane.plain(), get("/c"))?;
-        }
-        let seen = lane.main().connections();
-        want!(seen <= 6, "a few connections for twenty requests", "{seen}");
-        Ok(())
-    })
-    .severity(Courtesy);
+    group
+        .add(Correctness, "RFC 9112 9.3", "connections-to-the-endpoint-are-reused", |lane| {
+            for _ in 0..20 {
+                ask(lane.plain(), get("/c"))?;
+            }
+            let seen = lane.main().connections();
+            want!(seen <= 6, "a few connections for twenty requests", "{seen}");
+            Ok(())
+        })
+        .severity(Courtesy);
 }

@@ -88,9 +88,7 @@ fn routes() -> Vec<Value> {
         "retriable_request_headers": [{ "name": ":method", "string_match": { "safe_regex": { "regex": "GET|HEAD" } } }],
     });
     let to = |cluster: &str| json!({ "cluster": cluster, "timeout": "0s", "retry_policy": retry });
-    let route = |name: &str, cluster: &str| {
-        json!({ "match": { "path_separated_prefix": format!("/{name}") }, "route": to(cluster) })
-    };
+    let route = |name: &str, cluster: &str| json!({ "match": { "path_separated_prefix": format!("/{name}") }, "route": to(cluster) });
     let mut small = route("small", "main");
     let limit = typed("filters.http.buffer.v3.BufferPerRoute", json!({ "buffer": { "max_request_bytes": 1_048_576 } }));
     small["typed_per_filter_config"] = json!({ "envoy.filters.http.buffer": limit });
@@ -107,7 +105,8 @@ fn routes() -> Vec<Value> {
 }
 
 fn manager(trusted: bool) -> Value {
-    let strip = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded"].map(|it| json!({ "remove": it }));
+    let strip =
+        ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded"].map(|it| json!({ "remove": it }));
     let strip = typed("http.early_header_mutation.header_mutation.v3.HeaderMutation", json!({ "mutations": strip }));
     let off = typed("filters.http.buffer.v3.Buffer", json!({ "max_request_bytes": 1_048_576 }));
     let filters = json!([

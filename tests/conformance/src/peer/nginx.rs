@@ -53,8 +53,7 @@ pub(super) fn write(layout: &Layout<'_>) -> io::Result<Vec<String>> {
         ),
     );
     let upstream = |name: &str, servers: &[std::net::SocketAddr]| {
-        let servers: String =
-            servers.iter().map(|it| format!("server {it} max_fails=5 fail_timeout=10s; ")).collect();
+        let servers: String = servers.iter().map(|it| format!("server {it} max_fails=5 fail_timeout=10s; ")).collect();
         format!("upstream {name} {{ {servers} keepalive 64; }}\n")
     };
     let upstreams = [
@@ -113,5 +112,12 @@ http {{
         tls = at.tls,
         mtls = at.mtls,
     );
-    Ok(vec!["-p".into(), dir.to_string(), "-e".into(), "stderr".into(), "-c".into(), layout.write("nginx.conf", &text)?])
+    Ok(vec![
+        "-p".into(),
+        dir.to_string(),
+        "-e".into(),
+        "stderr".into(),
+        "-c".into(),
+        layout.write("nginx.conf", &text)?,
+    ])
 }
