@@ -256,7 +256,7 @@ impl Upstream {
                 let (idle, rate) = if stream { (call.timeouts.stream.0, 0) } else { call.pace() };
                 let until = call.until.filter(|_| !stream);
                 body.lease(inflight, Patience::new(idle, rate), until);
-                (head, AnswerBody::Body(ResponseBody::Http2(body)))
+                (head, AnswerBody::Body(ResponseBody(Over::Http2(body))))
             }
             http2::Answer::Switched(mut head, stream, busy) => {
                 opening::answer(call.head, &mut head);
@@ -303,7 +303,7 @@ impl Upstream {
             until: call.until.filter(|_| !stream),
         };
         body.finish_if_over();
-        Answer { head: head.head, body: AnswerBody::Body(ResponseBody::Http1(Box::new(body))) }
+        Answer { head: head.head, body: AnswerBody::Body(ResponseBody(Over::Http1(Box::new(body)))) }
     }
 
     /// The latest idle connection that can take a request.
@@ -340,58 +340,60 @@ impl Upstream {
 }
 
 /// A response on its way.
-pub enum ResponseBody {
-    /// Over a connection of its own.
+pub struct ResponseBody(Over);
+
+enum Over {
+    /// A connection of its own.
     Http1(Box<Http1Body>),
-    /// Over a stream.
+    /// A stream.
     Http2(Box<http2::Body>),
 }
 
 impl ResponseBody {
     /// How much is left.
     pub fn length(&self) -> Length {
-        match self {
-            ResponseBody::Http1(body) => body.reader.length(),
-            ResponseBody::Http2(body) => body.length(),
+        match &self.0 {
+            Over::Http1(body) => body.reader.length(),
+            Over::Http2(body) => body.length(),
         }
     }
 
     /// Whether nothing is left, not even trailers.
     pub fn is_over(&self) -> bool {
-        match self {
-            ResponseBody::Http1(body) => body.reader.is_over(),
-            ResponseBody::Http2(body) => body.is_over(),
+        match &self.0 {
+            Over::Http1(body) => body.reader.is_over(),
+            Over::Http2(body) => body.is_over(),
         }
     }
 
     /// The next piece; none at the end. The rest of the request is sent on meanwhile.
     pub fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        match self {
-            ResponseBody::Http1(body) => body.poll_frame(context),
-            ResponseBody::Http2(body) => body.poll_frame(context),
+        match &mut self.0 {
+            Over::Http1(body) => body.poll_frame(context),
+            Over::Http2(body) => body.poll_frame(context),
         }
     }
 
     /// Sends on what there is of the request, while nobody takes the response. A failure is found out by
     /// [`ResponseBody::poll_frame`].
     pub fn poll_upload(&mut self, context: &mut Context<'_>) {
-        match self {
-            ResponseBody::Http1(body) => body.poll_upload(context),
-            ResponseBody::Http2(body) => body.poll_upload(context),
+        match &mut self.0 {
+            Over::Http1(body) => body.poll_upload(context),
+            Over::Http2(body) => body.poll_upload(context),
         }
     }
 
     /// The client is slow or busy: what the endpoint does meanwhile is not its fault.
     pub fn rest(&mut self) {
-        match self {
-            ResponseBody::Http1(body) => body.patience.rest(),
-            ResponseBody::Http2(body) => body.rest(),
+        match &mut self.0 {
+            Over::Http1(body) => body.patience.rest(),
+            Over::Http2(body) => body.rest(),
         }
     }
 }
 
 /// A response on its way, and the connection that it comes over.
-pub struct Http1Body {
+struct Http1Body {
     reader: crate::http1::body::Reader,
     keep_alive: bool,
     /// Until the end; given up unused if the response is not read to it, which closes the connection.
