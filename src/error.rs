@@ -51,7 +51,7 @@ pub enum RequestError {
     Expectation,
     /// The request has come round too often.
     Loop,
-    /// There are too many requests at a time.
+    /// There are too many requests in flight: in the whole gateway, or at all endpoints of the service.
     Overloaded,
     /// A mistake of ours: the code that handled the request panicked.
     Panic,
@@ -96,6 +96,7 @@ impl RequestError {
             Self::NoRoute => "no route matches this request",
             Self::Malformed(why) => why,
             Self::NoEndpoint => "the service has no live endpoint",
+            Self::Overloaded => "there are too many requests at the moment",
             Self::Plugin { .. } => "a plugin of this route failed",
             Self::Connect(_) => "the endpoint cannot be reached",
             Self::ConnectTimeout(_) => "the endpoint did not accept a connection in time",
@@ -111,7 +112,6 @@ impl RequestError {
             Self::Method => "a gateway does not do what this method asks for",
             Self::Expectation => "the expectation cannot be met",
             Self::Loop => "the request comes round in a loop",
-            Self::Overloaded => "there are too many requests at the moment",
             Self::Panic => "internal error",
         }
     }

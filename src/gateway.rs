@@ -16,6 +16,8 @@ use crate::admin;
 use crate::config::file::{check_plugins, mistake_at};
 use crate::config::mistakes::Mistakes;
 use crate::config::{self, Config, Kind};
+use crate::endpoint::standing::Verdicts;
+use crate::health;
 use crate::plugin::library::{Library, Scanner};
 use crate::plugin::{Engine, engine::Limits};
 use crate::proxy::{Places, metrics};
@@ -129,9 +131,11 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
 
     let current = Current::default();
     let drain = config.drain.0;
-    let publisher = Publisher::new(current.clone(), library, sources, config.clone());
+    let (checks, verdicts) = watch::channel(Verdicts::default());
+    let publisher = Publisher::new(current.clone(), library, sources, verdicts, config.clone());
     let (plugin_changes, plugins) = mpsc::channel(QUEUE);
     let (configs, new_configs) = mpsc::channel(QUEUE);
+    tokio::spawn(health::run(current.clone(), publisher.published(), checks));
     tokio::spawn(scanner.follow(plugin_changes));
     tokio::spawn(follow(reload, config, configs));
     let mut publishing = tokio::spawn(publisher.run(new_configs, plugins));

@@ -14,6 +14,7 @@ pub mod http2;
 pub mod plugin;
 pub mod routes;
 pub mod snapshot;
+pub mod health;
 pub mod publisher;
 pub mod error;
 pub mod proxy;

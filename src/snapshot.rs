@@ -6,8 +6,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rustc_hash::FxHashMap;
 
+use crate::config::upstream::Settings;
 use crate::config::{Config, Limits, Network};
 use crate::endpoint::Endpoints;
+use crate::endpoint::budget::Budget;
+use crate::endpoint::standing::{Standing, Warming};
 use crate::message::names::Underscores;
 use crate::message::path::{DoubleSlashes, EncodedSlashes, Policy};
 use crate::plugin::{Plugin, Slot, library};
@@ -97,8 +100,20 @@ pub struct Service {
     pub spec: Arc<registry::Service>,
     /// Which registry; none: it is gone, and answers 503 until it is back.
     pub registry: Option<&'static str>,
-    /// Its endpoints, with their live figures.
+    /// All its endpoints, with their live figures.
+    pub all: Arc<Endpoints>,
+    /// Those that requests go to: balancers and the request path know no others.
     pub endpoints: Arc<Endpoints>,
+    /// What is held against endpoints, by their `Live::id`.
+    pub standings: FxHashMap<u64, Standing>,
+    /// So few endpoints are well that all are used.
+    pub panic: bool,
+    /// Which of `endpoints` get less than their share.
+    pub warming: Option<Warming>,
+    /// How its endpoints are treated.
+    pub settings: Arc<Settings>,
+    /// How many retries it may have.
+    pub budget: Arc<Budget>,
     /// The route that it has without anybody writing one.
     pub implicit: Option<Arc<Route>>,
 }

@@ -29,7 +29,8 @@ pub use listeners::{Listener, Protocol, Protocols};
 pub use network::Network;
 pub use upstream::Upstream;
 pub use values::{
-    ByteSize, HeaderName, HostName, Listen, MethodName, PathPrefix, PluginName, Servers, ServiceName, Time, ZnodePath,
+    ByteSize, HeaderName, HostName, Listen, MethodName, PathPrefix, Percent, PluginName, Servers, ServiceName, Time,
+    ZnodePath,
 };
 
 /// The whole of `moongate.toml`.

@@ -100,8 +100,9 @@ pub struct SomeHealthCheck {
 /// How the endpoints of one service are treated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Connections with a request on them, to one endpoint, over all workers; 0: no limit. Idle ones come on top, and
-    /// are closed within a second when the sum is above the limit.
+    /// Connections with a request on them, to one endpoint, over all workers; 0: no limit. Idle ones of another worker
+    /// may come on top, so that they are in nobody's way; while the sum is above the limit, none is kept that becomes
+    /// idle.
     pub max_connections: u32,
     /// Requests that wait for a connection to one endpoint: for it to open, or for a place on it; 0: no limit.
     pub max_pending: u32,
@@ -138,7 +139,7 @@ impl Default for Settings {
 }
 
 /// Retries are allowed while they are fewer than `ratio` of the requests of the last ten seconds, and `min` a second
-/// besides. Finagle's and Linkerd's rule, with their numbers: a service that fails as a whole gets a fifth more
+/// besides, of which those of ten seconds may come together. Finagle's and Linkerd's rule, with their numbers: a service that fails as a whole gets a fifth more
 /// requests, not three times as many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryBudget {

@@ -250,25 +250,40 @@ async fn forward(
     let asked = filter::remember(&snapshot, route, &head, &original, client);
 
     let service = service.ok_or(RequestError::NoEndpoint)?;
-    let endpoints = &service.endpoints;
-    let whole = (route.timeout.whole.0 > Duration::ZERO).then(|| Instant::now() + route.timeout.whole.0);
+    service.budget.deposit();
+    let timeouts = &route.timeout;
+    let whole = (timeouts.whole.0 > Duration::ZERO).then(|| Instant::now() + timeouts.whole.0);
     let until = whole.into_iter().chain(grpc::until(&head)).min();
     let rate = snapshot.rules.limits.min_rate.0;
-    let mut tried = Vec::new();
+    let mut tried = pick::Tried::default();
+    let mut failed = None;
     let answer = loop {
-        let (index, endpoint) = pick::endpoint(worker, &snapshot, route, endpoints, &mut head, client, &tried)?;
-        let timeouts = &route.timeout;
-        let call = Call { endpoint: &endpoint, head: &head, expects, interim, timeouts, until, rate, reuse: false };
-        let error = match worker.upstream.send(call, upload).await {
+        let picked = pick::endpoint(worker, &snapshot, route, service, &mut head, client, &mut tried);
+        // What happened before tells more than that nothing is left.
+        let endpoint = picked.map_err(|error| failed.take().unwrap_or(error))?;
+        let address = endpoint.spec.address;
+        let call = Call { head: &head, expects, interim, timeouts, until, rate };
+        let error = match worker.upstream.send(endpoint, call, upload).await {
             Ok(answer) => break answer,
             Err(error) => error,
         };
-        tried.push(index);
-        let again = tried.len() <= route.retries as usize && tried.len() < endpoints.len();
+        // At a limit it was not tried at all, so that trying another is no retry.
+        let refused = matches!(error.error, RequestError::Overloaded);
+        if refused {
+            tried.refused();
+        }
+        let again = refused
+            || tried.attempts() <= route.retries
+                && tried.another(service)
+                && error.again.is_some()
+                && service.budget.withdraw(&service.settings.retry_budget, Instant::now());
         match error.again {
             Some(body) if again => {
-                tracing::debug!(endpoint = %endpoint.spec.address, error = %error.error, "trying another endpoint");
-                worker.metrics.retried();
+                tracing::debug!(endpoint = %address, error = %error.error, "trying another endpoint");
+                if !refused {
+                    worker.metrics.retried();
+                    failed = Some(error.error);
+                }
                 upload = body;
             }
             _ => return Err(error.error),

@@ -9,6 +9,8 @@ mod lifecycle;
 mod outage;
 mod plugins;
 mod registry;
+mod resilience;
+mod rolling;
 mod scenarios;
 mod streams;
 mod support;

@@ -9,7 +9,7 @@ use bytes::Buf;
 use http::StatusCode;
 
 use super::super::body::{Interim, Upload};
-use super::Call;
+use super::{Call, Wire};
 use crate::error::RequestError;
 use crate::http1::head::{self, HeadError, Limits};
 use crate::http1::{Connection, encode};
@@ -28,7 +28,7 @@ const CONTINUE: Duration = Duration::from_secs(1);
 
 /// A connection, and the part of the request that is not sent yet.
 pub(super) struct Exchange {
-    connection: Box<Connection>,
+    wire: Wire,
     sending: Sending,
 }
 
@@ -75,20 +75,13 @@ pub(super) struct Failed {
     pub upload: Option<Upload>,
 }
 
-impl Failed {
-    /// Whether the endpoint is to blame.
-    pub(super) fn ours(&self) -> bool {
-        !matches!(self.error, RequestError::ClientBody(_))
-    }
-}
-
 /// Sends the request and waits for the head of the response.
 pub(super) async fn exchange(
-    mut connection: Box<Connection>,
+    mut wire: Wire,
     call: Call<'_>,
     upload: Upload,
 ) -> Result<(head::Response, Exchange), Failed> {
-    encode::request(&mut connection.output, call.head);
+    encode::request(&mut wire.connection.output, call.head);
     let idle = call.timeouts.idle.0;
     let sending = Sending {
         chunked: upload.length() == Length::Unknown,
@@ -99,7 +92,7 @@ pub(super) async fn exchange(
         endpoint: Patience::new(idle, call.rate),
         upload,
     };
-    let mut exchange = Exchange { connection, sending };
+    let mut exchange = Exchange { wire, sending };
     let mut waiting = Waiting { call, began: Instant::now(), sent: None, wrote: false, seen: 0, told: !call.expects };
     let mut interims = 0;
     loop {
@@ -155,17 +148,17 @@ enum Event {
 impl Exchange {
     /// The connection, to read the response from.
     pub(super) fn connection(&mut self) -> &mut Connection {
-        &mut self.connection
+        &mut self.wire.connection
     }
 
     /// The connection, if the request was sent to its end.
-    pub(super) fn into_idle(self) -> Option<Box<Connection>> {
-        (self.sending.stage == Stage::Over).then_some(self.connection)
+    pub(super) fn into_idle(self) -> Option<Wire> {
+        (self.sending.stage == Stage::Over).then_some(self.wire)
     }
 
     /// The connection, whatever of the request is left.
-    pub(super) fn into_connection(self) -> Box<Connection> {
-        self.connection
+    pub(super) fn into_wire(self) -> Wire {
+        self.wire
     }
 
     fn failed(self, error: RequestError, broke_off: bool, waiting: &Waiting<'_>) -> Failed {
@@ -182,7 +175,7 @@ impl Exchange {
         let outcome = self.poll_send(context, &mut 0);
         if outcome.is_pending() {
             let patience = self.sending.patience();
-            if self.connection.timer.poll(patience.deadline(), context).is_ready() {
+            if self.wire.connection.timer.poll(patience.deadline(), context).is_ready() {
                 return Poll::Ready(Err(BodyError::Slow(patience.idle())));
             }
         }
@@ -190,7 +183,8 @@ impl Exchange {
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>, moved: &mut usize) -> Poll<Result<(), BodyError>> {
-        let Exchange { connection, sending } = self;
+        let Exchange { wire, sending } = self;
+        let connection = &mut *wire.connection;
         if matches!(sending.stage, Stage::Over | Stage::Broken) {
             return Poll::Ready(Ok(()));
         }
@@ -255,8 +249,8 @@ impl Exchange {
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Err((RequestError::Upstream(error.to_string().into()), false))),
             }
-            let empty = self.connection.input.is_empty();
-            match self.connection.poll_head(context) {
+            let empty = self.wire.connection.input.is_empty();
+            match self.wire.connection.poll_head(context) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err((RequestError::Upstream("it closed".into()), empty))),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => {
@@ -271,7 +265,7 @@ impl Exchange {
 
     /// A head, if one has arrived.
     fn take_head(&mut self, waiting: &mut Waiting<'_>) -> Result<Option<Event>, HeadError> {
-        let input = &mut self.connection.input;
+        let input = &mut self.wire.connection.input;
         if input.is_empty() {
             return Ok(None);
         }
@@ -308,7 +302,7 @@ impl Exchange {
         }
         let leave = waiting.began + CONTINUE;
         let gives_leave = !waiting.told && !self.sending.began && leave < limit;
-        if self.connection.timer.poll(if gives_leave { leave } else { limit }, context).is_pending() {
+        if self.wire.connection.timer.poll(if gives_leave { leave } else { limit }, context).is_pending() {
             return Poll::Pending;
         }
         if gives_leave {

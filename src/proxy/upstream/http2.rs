@@ -15,7 +15,7 @@ use super::super::body::{Interim, Upload};
 use super::super::headers;
 use super::Call;
 use super::links::Busy;
-use crate::endpoint::InFlight;
+use crate::endpoint::{InFlight, Trouble};
 use crate::error::RequestError;
 use crate::http2::respond::{Sending, Source, Unsent};
 use crate::http2::{Duplex, Incoming, convert};
@@ -46,6 +46,15 @@ pub(super) enum Answer {
     Response(ResponseHead, Box<Body>),
     /// The endpoint goes on in another protocol, over this stream.
     Switched(ResponseHead, Box<Duplex>, Busy),
+}
+
+impl Answer {
+    /// How it went.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Answer::Response(head, _) | Answer::Switched(head, ..) => head.status,
+        }
+    }
 }
 
 /// The half of an exchange that goes to the endpoint.
@@ -353,8 +362,8 @@ impl Body {
     pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         match exchange.poll_upload(context) {
-            Poll::Ready(Err(Stuck::Client(error))) => return self.give_up(error, false),
-            Poll::Ready(Err(Stuck::Endpoint(time))) => return self.give_up(BodyError::Slow(time), true),
+            Poll::Ready(Err(Stuck::Client(error))) => return self.give_up(error, None),
+            Poll::Ready(Err(Stuck::Endpoint(time))) => return self.give_up(BodyError::Slow(time), Some(Trouble::Late)),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         match self.incoming.poll_frame(context) {
@@ -365,7 +374,7 @@ impl Body {
                 self.finish_if_over();
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => self.give_up(error, true),
+            Poll::Ready(Some(Err(error))) => self.give_up(error, Some(Trouble::Broken)),
             Poll::Ready(None) => {
                 self.finish_if_over();
                 Poll::Ready(None)
@@ -381,7 +390,7 @@ impl Body {
                 if let Some(exchange) = &self.exchange {
                     exchange.busy.suspect();
                 }
-                self.give_up(error, true)
+                self.give_up(error, Some(Trouble::Late))
             }
         }
     }
@@ -400,10 +409,11 @@ impl Body {
         }
     }
 
-    fn give_up(&mut self, error: BodyError, failed: bool) -> Poll<Option<Result<Frame, BodyError>>> {
+    /// `trouble`: what the endpoint is to blame for.
+    fn give_up(&mut self, error: BodyError, trouble: Option<Trouble>) -> Poll<Option<Result<Frame, BodyError>>> {
         self.exchange = None;
-        if let Some(lease) = self.lease.take().filter(|_| failed) {
-            lease.inflight.failed();
+        if let (Some(lease), Some(trouble)) = (self.lease.take(), trouble) {
+            lease.inflight.failed(trouble);
         }
         Poll::Ready(Some(Err(error)))
     }

@@ -13,6 +13,7 @@ use h2::{Ping, PingPong, SendStream};
 use http::Request;
 use tokio::sync::Mutex;
 
+use crate::endpoint::live::Open;
 use crate::error::RequestError;
 use crate::stream::Stream;
 use crate::timer::Timer;
@@ -63,13 +64,15 @@ struct Link {
     /// It takes no more streams.
     leaving: Cell<bool>,
     encrypted: bool,
+    /// Counts it among the endpoint's connections.
+    _counted: Open,
     /// Somebody has waited in vain.
     suspect: Cell<bool>,
     task: RefCell<Option<Waker>>,
 }
 
 /// A connection with one of its streams taken.
-pub(super) struct Busy(Rc<Link>);
+pub struct Busy(Rc<Link>);
 
 impl Links {
     /// A connection with room for a stream, made by `connect` if there is none. Says as well whether it is a new one.
@@ -78,7 +81,7 @@ impl Links {
     /// Those of `connect`.
     pub(super) async fn take<F>(&self, connect: impl FnOnce() -> F) -> Result<(Busy, bool), RequestError>
     where
-        F: Future<Output = Result<Stream, RequestError>>,
+        F: Future<Output = Result<(Stream, Open), RequestError>>,
     {
         if let Some(busy) = self.room() {
             return Ok((busy, false));
@@ -112,9 +115,12 @@ impl Links {
 
     async fn open<F>(&self, connect: impl FnOnce() -> F) -> Result<Busy, RequestError>
     where
-        F: Future<Output = Result<Stream, RequestError>>,
+        F: Future<Output = Result<(Stream, Open), RequestError>>,
     {
-        let stream = connect().await?;
+        let (stream, mut counted) = connect().await?;
+        if !counted.share() {
+            return Err(RequestError::Overloaded);
+        }
         let encrypted = stream.is_tls();
         let mut builder = h2::client::Builder::new();
         builder
@@ -132,6 +138,7 @@ impl Links {
             idle_since: Cell::new(Instant::now()),
             leaving: Cell::new(false),
             encrypted,
+            _counted: counted,
             suspect: Cell::new(false),
             task: RefCell::default(),
         });
@@ -153,6 +160,7 @@ impl Links {
 /// The same error for another who waited for the same thing.
 fn same(error: &RequestError) -> RequestError {
     match error {
+        RequestError::Overloaded => RequestError::Overloaded,
         RequestError::ConnectTimeout(time) => RequestError::ConnectTimeout(*time),
         RequestError::Connect(error) => RequestError::Connect(std::io::Error::new(error.kind(), error.to_string())),
         error => RequestError::Upstream(error.to_string().into()),

@@ -4,32 +4,35 @@
 //! and no channel before it.
 
 use std::cell::RefCell;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use links::{Busy, Links};
+use links::Links;
 
 use super::body::{Interim, Upload};
 use super::metrics;
-use super::opening::{self, Opening};
+use super::opening::Opening;
 use super::upgrade::Duplex;
 use crate::config::Timeouts;
-use crate::endpoint::{Endpoint, InFlight, Live};
+use crate::config::upstream::Reuse;
+use crate::endpoint::live::Open;
+use crate::endpoint::{Endpoint, InFlight, Live, Trouble};
 use crate::error::RequestError;
 use crate::http1::Connection;
-use crate::message::{BodyError, Frame, Length, RequestHead, ResponseHead, Version};
+use crate::message::{RequestHead, ResponseHead};
 use crate::stream::Stream;
-use crate::timer::Patience;
 
 mod http1;
 mod http2;
 mod links;
+mod response;
+
+pub use response::ResponseBody;
 
 /// Idle connections kept for one endpoint. Each costs the endpoint a socket and us about 1 KB.
 const IDLE: usize = 256;
@@ -37,15 +40,15 @@ const IDLE: usize = 256;
 /// How long a connection may be idle. Below the minute after which many servers close it, so that we are first.
 const IDLE_TIME: Duration = Duration::from_secs(45);
 
-/// How often an endpoint may refuse one request over HTTP/2 before it is taken at its word. Once is usual where it has just
-/// said how many streams it allows, or is ending its connections one by one.
-const REFUSALS: usize = 2;
+/// How often one request is sent to an endpoint that refuses its stream, or has ended the connection. It may have just said how
+/// many streams it allows, or be ending its connections one by one.
+const ATTEMPTS: usize = 3;
 
 /// This worker's connections.
 pub struct Upstream {
     pools: RefCell<FxHashMap<u64, Pool>>,
     /// Of endpoints that speak HTTP/2.
-    links: RefCell<FxHashMap<u64, Linked>>,
+    links: RefCell<FxHashMap<u64, Rc<Links>>>,
     metrics: Arc<metrics::Worker>,
 }
 
@@ -55,22 +58,22 @@ struct Pool {
     idle: Vec<Idle>,
 }
 
-/// The connections of an endpoint that speaks HTTP/2.
-struct Linked {
-    endpoint: std::sync::Weak<Live>,
-    links: Rc<Links>,
+struct Idle {
+    wire: Wire,
+    since: Instant,
 }
 
-struct Idle {
-    connection: Box<Connection>,
-    since: Instant,
+/// A connection, counted among those of its endpoint.
+pub struct Wire {
+    /// The connection.
+    pub connection: Box<Connection>,
+    /// Counts it.
+    pub open: Open,
 }
 
 /// What is to be sent, but for the body.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
-    /// Where to.
-    pub endpoint: &'a Endpoint,
     /// The head, ready to be sent.
     pub head: &'a RequestHead,
     /// The client waits to be told that it may send the body (`Expect: 100-continue`).
@@ -83,8 +86,6 @@ pub struct Call<'a> {
     pub until: Option<Instant>,
     /// Bytes a second that a body must move with.
     pub rate: u64,
-    /// Whether a request that must not be sent twice may go over a connection that was idle, and may be closing.
-    pub reuse: bool,
 }
 
 impl Call<'_> {
@@ -119,11 +120,35 @@ pub enum AnswerBody {
 /// A connection or stream that has changed to another protocol; the endpoint counts as busy until this is dropped.
 pub struct Switched {
     /// What it goes on over.
-    pub stream: Duplex,
-    /// Counts it.
+    pub wire: Far,
+    /// Counts the request.
     pub inflight: InFlight,
-    /// Counts its stream.
-    _busy: Option<Busy>,
+}
+
+/// An endpoint's side of a tunnel.
+pub enum Far {
+    /// A connection of its own.
+    Http1(Wire),
+    /// A stream of a connection.
+    Http2(Box<crate::http2::Duplex>, links::Busy),
+}
+
+impl Far {
+    /// What to read and write, and what to keep until it is over.
+    pub fn into_duplex(self) -> (Duplex, Counted) {
+        match self {
+            Far::Http1(Wire { connection, open }) => (Duplex::Http1(connection), Counted::Connection(open)),
+            Far::Http2(stream, busy) => (Duplex::Http2(stream), Counted::Stream(busy)),
+        }
+    }
+}
+
+/// Counts a connection or a stream while it is there.
+pub enum Counted {
+    /// Among the endpoint's connections.
+    Connection(Open),
+    /// Among the connection's streams.
+    Stream(links::Busy),
 }
 
 /// Why an exchange brought no response.
@@ -145,129 +170,80 @@ impl Upstream {
     ///
     /// # Errors
     /// See [`SendError`].
-    pub async fn send(self: &Rc<Self>, call: Call<'_>, upload: Upload) -> Result<Answer, SendError> {
-        match call.endpoint.spec.scheme.is_http2() {
-            false => self.send_http1(call, upload).await,
-            true => self.send_http2(call, upload).await,
+    pub async fn send(
+        self: &Rc<Self>,
+        inflight: InFlight,
+        call: Call<'_>,
+        upload: Upload,
+    ) -> Result<Answer, SendError> {
+        match inflight.spec.scheme.is_http2() {
+            false => self.send_alone(inflight, call, upload).await,
+            true => self.send_shared(inflight, call, upload).await,
         }
     }
 
+    /// Sends it over a connection of its own.
+    ///
     /// A connection may turn out to have been closed while it was idle, which is nobody's fault. So a request that may be
     /// repeated (RFC 9110, section 9.2.2) takes an idle one and, if that is so, a new one, unseen; any other takes a new one
     /// at once, because nobody can tell whether an endpoint that closes has acted on it.
-    async fn send_http1(self: &Rc<Self>, call: Call<'_>, mut upload: Upload) -> Result<Answer, SendError> {
-        let live = &call.endpoint.live;
-        let inflight = live.start();
-        let repeatable = call.head.is_idempotent() && upload.is_over();
-        let opening =
-            (call.head.version == Version::Http2 && call.head.upgrade.is_some()).then(|| Opening::new(call.head));
+    async fn send_alone(
+        self: &Rc<Self>,
+        inflight: InFlight,
+        call: Call<'_>,
+        mut upload: Upload,
+    ) -> Result<Answer, SendError> {
+        let endpoint: &Arc<Endpoint> = &inflight;
+        if !inflight.occupy() {
+            return Err(SendError { error: RequestError::Overloaded, again: Some(upload) });
+        }
+        let opening = Opening::of(call.head);
         let call = Call { head: opening.as_ref().map_or(call.head, |opening| &opening.head), ..call };
-        let mut pooled = if repeatable || call.reuse { self.take(live.id) } else { None };
+        let repeatable = call.head.is_idempotent() && upload.is_over();
+        let reuse = repeatable || endpoint.settings.reuse == Reuse::Always;
+        let mut pooled = if reuse { self.take(endpoint.live.id) } else { None };
         loop {
             let was_pooled = pooled.is_some();
-            let connection = match pooled.take() {
-                Some(connection) => connection,
-                None => match self.connect(call.endpoint, call.timeouts.connect.0).await {
-                    Ok(stream) => Box::new(Connection::new(stream)),
+            let wire = match pooled.take() {
+                Some(wire) => wire,
+                None => match self.connect(endpoint, call.timeouts.connect.0).await {
+                    Ok((stream, open)) => Wire { connection: Box::new(Connection::new(stream)), open },
                     Err(error) => {
-                        inflight.failed();
+                        if !matches!(error, RequestError::Overloaded) {
+                            inflight.failed(Trouble::Connect);
+                        }
                         return Err(SendError { error, again: Some(upload) });
                     }
                 },
             };
             let sent = Instant::now();
-            let failed = match http1::exchange(connection, call, upload).await {
+            let failed = match http1::exchange(wire, call, upload).await {
                 Ok((head, _)) if opening.as_ref().is_some_and(|opening| !opening.is_answered(&head.head)) => {
-                    inflight.failed();
-                    return Err(SendError {
-                        error: RequestError::Upstream("it has not read the key".into()),
-                        again: None,
-                    });
+                    inflight.failed(Trouble::Broken);
+                    let error = RequestError::Upstream("it has not read the key".into());
+                    return Err(SendError { error, again: None });
                 }
                 Ok((head, exchange)) => {
-                    inflight.succeeded(sent.elapsed());
-                    return Ok(self.answer(head, exchange, call, inflight));
+                    inflight.answered(head.head.status, sent.elapsed());
+                    return Ok(response::alone(self, head, exchange, call, inflight));
                 }
                 Err(failed) => failed,
             };
-            if failed.ours() {
-                inflight.failed();
-            }
-            upload = match failed.upload {
-                Some(upload) if was_pooled && failed.broke_off && (repeatable || !failed.began) => upload,
+            // What nobody can have acted on, or may be acted on twice.
+            let again = failed.upload.filter(|_| failed.broke_off && (repeatable || !failed.began));
+            upload = match again {
+                // It was closed while it was idle, which is nobody's fault.
+                Some(upload) if was_pooled => upload,
                 again => {
-                    let again = again.filter(|_| failed.broke_off && (repeatable || !failed.began));
+                    blame(&inflight, &failed.error);
                     return Err(SendError { error: failed.error, again });
                 }
             };
         }
     }
 
-    /// An endpoint may refuse a stream, or end the connection before it, and say that it has not acted on it: then any request
-    /// may be sent again (RFC 9113, section 8.7), here on another connection or there to another endpoint. Where it says
-    /// nothing of the kind, only what may be repeated is.
-    async fn send_http2(&self, call: Call<'_>, mut upload: Upload) -> Result<Answer, SendError> {
-        let inflight = call.endpoint.live.start();
-        let repeatable = call.head.is_idempotent() && upload.is_over();
-        let links = self.links(&call.endpoint.live);
-        let mut refusals = 0;
-        loop {
-            let connect = || self.connect(call.endpoint, call.timeouts.connect.0);
-            let (busy, new) = match links.take(connect).await {
-                Ok(taken) => taken,
-                Err(error) => {
-                    inflight.failed();
-                    return Err(SendError { error, again: Some(upload) });
-                }
-            };
-            let sent = Instant::now();
-            let failed = match http2::exchange(busy, call, upload).await {
-                Ok(answer) => {
-                    inflight.succeeded(sent.elapsed());
-                    return Ok(self.answered(answer, call, inflight));
-                }
-                Err(failed) => failed,
-            };
-            upload = match failed.upload {
-                Some(upload) if failed.refused && refusals < REFUSALS => upload,
-                Some(upload) if failed.broke_off && repeatable && !new => upload,
-                again => {
-                    if !matches!(failed.error, RequestError::ClientBody(_)) {
-                        inflight.failed();
-                    }
-                    let again = again.filter(|_| failed.refused || failed.broke_off && repeatable);
-                    return Err(SendError { error: failed.error, again });
-                }
-            };
-            refusals += 1;
-        }
-    }
-
-    fn links(&self, endpoint: &Arc<Live>) -> Rc<Links> {
-        let mut links = self.links.borrow_mut();
-        let new = || Linked { endpoint: Arc::downgrade(endpoint), links: Rc::default() };
-        links.entry(endpoint.id).or_insert_with(new).links.clone()
-    }
-
-    fn answered(&self, answer: http2::Answer, call: Call<'_>, inflight: InFlight) -> Answer {
-        let (head, body) = match answer {
-            http2::Answer::Response(head, mut body) => {
-                let stream = head.is_event_stream();
-                let (idle, rate) = if stream { (call.timeouts.stream.0, 0) } else { call.pace() };
-                let until = call.until.filter(|_| !stream);
-                body.lease(inflight, Patience::new(idle, rate), until);
-                (head, AnswerBody::Body(ResponseBody(Over::Http2(body))))
-            }
-            http2::Answer::Switched(mut head, stream, busy) => {
-                opening::answer(call.head, &mut head);
-                let stream = Duplex::Http2(stream);
-                (head, AnswerBody::Switched(Switched { stream, inflight, _busy: Some(busy) }))
-            }
-        };
-        Answer { head, body }
-    }
-
-    async fn connect(&self, endpoint: &Endpoint, limit: Duration) -> Result<Stream, RequestError> {
+    async fn connect(&self, endpoint: &Arc<Endpoint>, limit: Duration) -> Result<(Stream, Open), RequestError> {
+        let _waiting = endpoint.wait().ok_or(RequestError::Overloaded)?;
         self.metrics.connected();
         let stream = match timeout(limit, TcpStream::connect(endpoint.spec.address)).await {
             Ok(Ok(stream)) => stream,
@@ -276,204 +252,89 @@ impl Upstream {
         };
         // A proxy writes whole messages, so there is nothing to wait for.
         stream.set_nodelay(true).map_err(RequestError::Connect)?;
-        Ok(Stream::plain(stream))
+        Ok((Stream::plain(stream), endpoint.opened()))
     }
 
-    fn answer(
-        self: &Rc<Self>,
-        head: crate::http1::head::Response,
-        exchange: http1::Exchange,
-        call: Call<'_>,
-        inflight: InFlight,
-    ) -> Answer {
-        if head.head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-            let stream = Duplex::Http1(exchange.into_connection());
-            let switched = Switched { stream, inflight, _busy: None };
-            return Answer { head: head.head, body: AnswerBody::Switched(switched) };
+    /// An endpoint may refuse a stream, or end the connection before it, and say that it has not acted on it: then any request
+    /// may be sent again (RFC 9113, section 8.7), here on another connection or there to another endpoint. Where it says
+    /// nothing of the kind, only what may be repeated is.
+    async fn send_shared(&self, inflight: InFlight, call: Call<'_>, mut upload: Upload) -> Result<Answer, SendError> {
+        let endpoint: &Arc<Endpoint> = &inflight;
+        let repeatable = call.head.is_idempotent() && upload.is_over();
+        let links = self.links.borrow_mut().entry(endpoint.live.id).or_default().clone();
+        let mut attempts = 0;
+        loop {
+            let (busy, new) = match links.take(|| self.connect(endpoint, call.timeouts.connect.0)).await {
+                Ok(taken) => taken,
+                Err(error) => {
+                    if !matches!(error, RequestError::Overloaded) {
+                        inflight.failed(Trouble::Connect);
+                    }
+                    return Err(SendError { error, again: Some(upload) });
+                }
+            };
+            let sent = Instant::now();
+            let failed = match http2::exchange(busy, call, upload).await {
+                Ok(answer) => {
+                    inflight.answered(answer.status(), sent.elapsed());
+                    return Ok(response::shared(answer, call, inflight));
+                }
+                Err(failed) => failed,
+            };
+            attempts += 1;
+            let again = failed.upload.filter(|_| failed.refused || failed.broke_off && repeatable);
+            upload = match again {
+                Some(upload) if (failed.refused || !new) && attempts < ATTEMPTS => upload,
+                again => {
+                    blame(&inflight, &failed.error);
+                    return Err(SendError { error: failed.error, again });
+                }
+            };
         }
-        let lease = Lease { endpoint: call.endpoint.live.clone(), home: Rc::downgrade(self), _inflight: inflight };
-        let stream = head.head.is_event_stream();
-        let (idle, rate) = if stream { (call.timeouts.stream.0, 0) } else { (call.timeouts.idle.0, call.rate) };
-        let mut body = Http1Body {
-            reader: crate::http1::body::Reader::new(head.framing),
-            keep_alive: head.keep_alive,
-            exchange: Some(exchange),
-            lease: Some(lease),
-            patience: Patience::new(idle, rate),
-            until: call.until.filter(|_| !stream),
-        };
-        body.finish_if_over();
-        Answer { head: head.head, body: AnswerBody::Body(ResponseBody(Over::Http1(Box::new(body)))) }
     }
 
     /// The latest idle connection that can take a request.
-    fn take(&self, endpoint: u64) -> Option<Box<Connection>> {
+    fn take(&self, endpoint: u64) -> Option<Wire> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(&endpoint)?;
         while let Some(mut idle) = pool.idle.pop() {
             // One that has something to say is closing, or says what nobody asked for.
-            if idle.connection.is_quiet() {
-                return Some(idle.connection);
+            if idle.wire.connection.is_quiet() {
+                return Some(idle.wire);
             }
         }
         None
     }
 
     /// Takes back a connection whose exchange has ended cleanly.
-    fn put(&self, endpoint: &Arc<Live>, connection: Box<Connection>) {
+    fn put(&self, endpoint: &Endpoint, wire: Wire) {
+        if endpoint.crowded() {
+            return;
+        }
         let mut pools = self.pools.borrow_mut();
-        let pool =
-            pools.entry(endpoint.id).or_insert_with(|| Pool { endpoint: Arc::downgrade(endpoint), idle: Vec::new() });
+        let new = || Pool { endpoint: Arc::downgrade(&endpoint.live), idle: Vec::new() };
+        let pool = pools.entry(endpoint.live.id).or_insert_with(new);
         if pool.idle.len() < IDLE {
-            pool.idle.push(Idle { connection, since: Instant::now() });
+            pool.idle.push(Idle { wire, since: Instant::now() });
         }
     }
 
     /// Closes what has been idle for too long, what the other side has closed, and what leads to endpoints that are gone.
     pub fn tidy(&self) {
         self.pools.borrow_mut().retain(|_, pool| {
-            pool.idle.retain_mut(|idle| idle.since.elapsed() < IDLE_TIME && idle.connection.is_quiet());
+            pool.idle.retain_mut(|idle| idle.since.elapsed() < IDLE_TIME && idle.wire.connection.is_quiet());
             pool.endpoint.strong_count() > 0 && !pool.idle.is_empty()
         });
-        self.links.borrow_mut().retain(|_, linked| linked.links.tidy(IDLE_TIME) && linked.endpoint.strong_count() > 0);
+        self.links.borrow_mut().retain(|_, links| links.tidy(IDLE_TIME));
     }
 }
 
-/// A response on its way.
-pub struct ResponseBody(Over);
-
-enum Over {
-    /// A connection of its own.
-    Http1(Box<Http1Body>),
-    /// A stream.
-    Http2(Box<http2::Body>),
-}
-
-impl ResponseBody {
-    /// How much is left.
-    pub fn length(&self) -> Length {
-        match &self.0 {
-            Over::Http1(body) => body.reader.length(),
-            Over::Http2(body) => body.length(),
-        }
-    }
-
-    /// Whether nothing is left, not even trailers.
-    pub fn is_over(&self) -> bool {
-        match &self.0 {
-            Over::Http1(body) => body.reader.is_over(),
-            Over::Http2(body) => body.is_over(),
-        }
-    }
-
-    /// The next piece; none at the end. The rest of the request is sent on meanwhile.
-    pub fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        match &mut self.0 {
-            Over::Http1(body) => body.poll_frame(context),
-            Over::Http2(body) => body.poll_frame(context),
-        }
-    }
-
-    /// Sends on what there is of the request, while nobody takes the response. A failure is found out by
-    /// [`ResponseBody::poll_frame`].
-    pub fn poll_upload(&mut self, context: &mut Context<'_>) {
-        match &mut self.0 {
-            Over::Http1(body) => body.poll_upload(context),
-            Over::Http2(body) => body.poll_upload(context),
-        }
-    }
-
-    /// The client is slow or busy: what the endpoint does meanwhile is not its fault.
-    pub fn rest(&mut self) {
-        match &mut self.0 {
-            Over::Http1(body) => body.patience.rest(),
-            Over::Http2(body) => body.rest(),
-        }
-    }
-}
-
-/// A response on its way, and the connection that it comes over.
-struct Http1Body {
-    reader: crate::http1::body::Reader,
-    keep_alive: bool,
-    /// Until the end; given up unused if the response is not read to it, which closes the connection.
-    exchange: Option<http1::Exchange>,
-    lease: Option<Lease>,
-    patience: Patience,
-    until: Option<Instant>,
-}
-
-struct Lease {
-    endpoint: Arc<Live>,
-    home: Weak<Upstream>,
-    _inflight: InFlight,
-}
-
-impl Http1Body {
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
-        if let Poll::Ready(Err(error)) = exchange.poll_upload(context) {
-            self.give_up(false);
-            return Poll::Ready(Some(Err(error)));
-        }
-        let connection = exchange.connection();
-        match self.reader.poll_frame(connection, context) {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Frame::Data(data) = &frame {
-                    self.patience.moved(data.len());
-                }
-                self.finish_if_over();
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                self.give_up(true);
-                Poll::Ready(Some(Err(error)))
-            }
-            Poll::Ready(None) => {
-                self.finish_if_over();
-                Poll::Ready(None)
-            }
-            Poll::Pending => {
-                let idle = self.patience.deadline();
-                let deadline = self.until.map_or(idle, |until| until.min(idle));
-                match connection.timer.poll(deadline, context) {
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(()) => {
-                        self.give_up(true);
-                        Poll::Ready(Some(Err(BodyError::Slow(self.patience.idle()))))
-                    }
-                }
-            }
-        }
-    }
-
-    fn poll_upload(&mut self, context: &mut Context<'_>) {
-        if let Some(exchange) = &mut self.exchange {
-            let _ = exchange.poll_upload(context);
-        }
-    }
-
-    fn give_up(&mut self, failed: bool) {
-        self.exchange = None;
-        if let Some(lease) = self.lease.take().filter(|_| failed) {
-            lease.endpoint.failed();
-        }
-    }
-
-    fn finish_if_over(&mut self) {
-        if !self.reader.is_over() {
-            return;
-        }
-        let (Some(exchange), Some(lease)) = (self.exchange.take(), self.lease.take()) else { return };
-        if !self.keep_alive {
-            return;
-        }
-        if let (Some(mut connection), Some(home)) = (exchange.into_idle(), lease.home.upgrade())
-            && connection.input.is_empty()
-            && !connection.has_ended()
-        {
-            connection.input = bytes::BytesMut::new();
-            home.put(&lease.endpoint, connection);
-        }
+/// Notes what the endpoint did wrong, if it did.
+fn blame(inflight: &InFlight, error: &RequestError) {
+    match error {
+        // The client's fault.
+        RequestError::ClientBody(_) | RequestError::Malformed(_) => {}
+        RequestError::HeaderTimeout(_) => inflight.failed(Trouble::Late),
+        _ => inflight.failed(Trouble::Broken),
     }
 }

@@ -6,18 +6,25 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::config::file::check_plugins;
-use crate::config::{Config, Defaults, Filter, Kind, OnFailure};
+use crate::config::upstream::Settings;
+use crate::config::{Config, Defaults, Filter, Kind, OnFailure, ServiceName};
 use crate::endpoint::Endpoints;
+use crate::endpoint::budget::Budget;
+use crate::endpoint::standing::{Moment, Standing, Verdicts};
 use crate::plugin::{Binding, Numbers, Slot, library};
 use crate::registry::{self, View};
 use crate::routes::{Matcher, Route, Routes, Use};
 use crate::snapshot::{Current, Plugins, Rules, Service, Snapshot};
+
+mod members;
+
+use members::Members;
 
 /// How long to wait for more after a change: one ZooKeeper transaction arrives as many events, but within this.
 const GATHER: Duration = Duration::from_millis(2);
@@ -34,6 +41,17 @@ enum Event {
     Config(Box<Config>),
     /// A plugin file came, changed or went.
     Plugin(library::Change),
+    /// Workers or health checks have noted something of an endpoint, or the time of one that rests is over.
+    Endpoints,
+}
+
+/// What must be looked at besides what has changed in itself.
+#[derive(Clone, Copy, Default)]
+struct Again {
+    /// Everything: the configuration is another.
+    all: bool,
+    /// What was noted of endpoints.
+    endpoints: bool,
 }
 
 /// A registry, as the publisher sees it.
@@ -56,11 +74,25 @@ pub struct Publisher {
     refused: Option<Box<Config>>,
     routes: Arc<Routes>,
     rules: Arc<Rules>,
+    /// How endpoints are treated where the configuration says nothing of their service.
+    settings: Arc<Settings>,
+    /// Notified by workers, see [`crate::endpoint::live`].
+    alarm: Arc<Notify>,
+    verdicts: watch::Receiver<Verdicts>,
+    /// When the rest of an endpoint ends, the next.
+    wake: Option<Instant>,
+    published: Arc<Notify>,
 }
 
 impl Publisher {
-    /// Publishes the first snapshot.
-    pub fn new(current: Current, library: library::Library, sources: Vec<Source>, config: Config) -> Publisher {
+    /// Publishes the first snapshot. `verdicts`: what the health checks say.
+    pub fn new(
+        current: Current,
+        library: library::Library,
+        sources: Vec<Source>,
+        verdicts: watch::Receiver<Verdicts>,
+        config: Config,
+    ) -> Publisher {
         let rules = Arc::new(Rules::new(&config));
         let mut publisher = Publisher {
             current,
@@ -71,10 +103,20 @@ impl Publisher {
             refused: None,
             routes: Arc::default(),
             rules,
+            settings: Arc::default(),
+            alarm: Arc::default(),
+            verdicts,
+            wake: None,
+            published: Arc::default(),
         };
-        publisher.compile_routes();
-        publisher.publish(true);
+        publisher.compile();
+        publisher.publish(Again { all: true, endpoints: true });
         publisher
+    }
+
+    /// Is notified of each snapshot. For one listener.
+    pub fn published(&self) -> Arc<Notify> {
+        self.published.clone()
     }
 
     /// Follows everything until `configs` and `plugins` are closed.
@@ -89,29 +131,34 @@ impl Publisher {
                 }
             });
         }
+        let (alarm, mut verdicts) = (self.alarm.clone(), self.verdicts.clone());
         loop {
             let event = tokio::select! {
                 () = changed.notified() => Event::Services,
+                () = alarm.notified() => Event::Endpoints,
+                Ok(()) = verdicts.changed() => Event::Endpoints,
+                () = until(self.wake) => Event::Endpoints,
                 Some(config) = configs.recv() => Event::Config(Box::new(config)),
                 Some(change) = plugins.recv() => Event::Plugin(change),
                 else => return,
             };
-            let mut rebuilt = self.take(event);
+            let mut again = Again { all: false, endpoints: matches!(event, Event::Endpoints) };
+            again.all |= self.take(event);
             tokio::time::sleep(GATHER).await;
             while let Ok(config) = configs.try_recv() {
-                rebuilt |= self.take(Event::Config(Box::new(config)));
+                again.all |= self.take(Event::Config(Box::new(config)));
             }
             while let Ok(change) = plugins.try_recv() {
-                rebuilt |= self.take(Event::Plugin(change));
+                again.all |= self.take(Event::Plugin(change));
             }
-            self.publish(rebuilt);
+            self.publish(again);
         }
     }
 
     /// Takes an event in; whether services must be looked at even if their endpoints are the same.
     fn take(&mut self, event: Event) -> bool {
         match event {
-            Event::Services => false,
+            Event::Services | Event::Endpoints => false,
             Event::Config(config) => self.adopt(config),
             Event::Plugin(change) => {
                 let uses = self.uses.of(change.name());
@@ -134,14 +181,16 @@ impl Publisher {
         self.refused = None;
         self.config = Arc::from(config);
         self.rules = Arc::new(Rules::new(&self.config));
-        self.compile_routes();
+        self.compile();
         self.library.try_again(|name| self.uses.of(name));
         tracing::info!(routes = self.routes.list().len(), "configuration loaded");
         true
     }
 
-    fn compile_routes(&mut self) {
+    /// Makes of the configuration what snapshots hold of it.
+    fn compile(&mut self) {
         let config = self.config.clone();
+        self.settings = Arc::new(config.upstream.over(Settings::default()));
         let routes = config.routes.iter().enumerate().map(|(order, route)| {
             let route = route.get_ref();
             let name: Arc<str> = match &route.host {
@@ -192,12 +241,15 @@ impl Publisher {
         Some(Arc::new(self.uses.route(name, matcher, service, &config.defaults, config.plugins.on_failure)))
     }
 
-    /// Puts together what is known and makes it the current snapshot. `rebuilt`: the routes are new.
-    fn publish(&mut self, rebuilt: bool) {
-        let before = self.current.load_full();
+    /// Puts together what is known and makes it the current snapshot.
+    fn publish(&mut self, again: Again) {
+        let (before, now) = (self.current.load_full(), Moment::now());
         let views: Vec<(&'static str, View)> =
             self.sources.iter_mut().map(|source| (source.name, source.view.borrow_and_update().clone())).collect();
 
+        let verdicts = self.verdicts.clone();
+        let verdicts = verdicts.borrow();
+        let same = |known: &Service| !(again.all || again.endpoints && members::outdated(known, &verdicts, now));
         let mut services: FxHashMap<Arc<str>, Arc<Service>> = FxHashMap::default();
         services.reserve(before.services.len());
         for (registry, view) in &views {
@@ -207,10 +259,12 @@ impl Publisher {
                 }
                 let known = before.services.get(name);
                 let service = match known {
-                    Some(known) if !rebuilt && known.registry == Some(registry) && Arc::ptr_eq(&known.spec, spec) => {
+                    Some(known)
+                        if known.registry == Some(registry) && Arc::ptr_eq(&known.spec, spec) && same(known) =>
+                    {
                         known.clone()
                     }
-                    _ => self.service(name, spec, Some(registry), known, rebuilt),
+                    _ => self.service(name, spec, Some(registry), known, again.all, (&verdicts, now)),
                 };
                 services.insert(service.name.clone(), service);
             }
@@ -221,8 +275,8 @@ impl Publisher {
             before.services.values().filter(|known| !services.contains_key(&known.name)).take(REMEMBERED).collect();
         for known in gone {
             let service = match known.registry {
-                None if !rebuilt => known.clone(),
-                _ => self.service(&known.name, &empty, None, Some(known), rebuilt),
+                None if !again.all => known.clone(),
+                _ => self.service(&known.name, &empty, None, Some(known), again.all, (&verdicts, now)),
             };
             services.insert(service.name.clone(), service);
         }
@@ -233,6 +287,7 @@ impl Publisher {
             active[*slot] = self.library.active(name).cloned();
         }
         self.uses.forget();
+        self.wake = services.values().flat_map(|it| it.standings.values()).filter_map(Standing::ends).min();
         self.current.store(Arc::new(Snapshot {
             version: before.version + 1,
             services,
@@ -241,6 +296,7 @@ impl Publisher {
             plugins: Arc::new(Plugins { active, status }),
             registries: views.into_iter().map(|(name, view)| (name, view.state)).collect(),
         }));
+        self.published.notify_one();
     }
 
     fn service(
@@ -249,20 +305,68 @@ impl Publisher {
         spec: &Arc<registry::Service>,
         registry: Option<&'static str>,
         known: Option<&Arc<Service>>,
-        rebuilt: bool,
+        again: bool,
+        (verdicts, now): (&Verdicts, Moment),
     ) -> Arc<Service> {
-        let endpoints = match known {
-            Some(known) if known.spec == *spec => known.endpoints.clone(),
-            _ => Arc::new(Endpoints::following(known.map(|known| &*known.endpoints), spec)),
+        let settings = match known {
+            Some(known) if !again => known.settings.clone(),
+            known => {
+                let settings = self.settings(name);
+                // The same settings keep the endpoints that have them, and so the version of the list.
+                known.map(|known| &known.settings).filter(|known| **known == settings).unwrap_or(&settings).clone()
+            }
         };
-        if endpoints.is_empty() && known.is_some_and(|known| !known.endpoints.is_empty()) {
+        let all = match known {
+            Some(known) if known.spec == *spec && Arc::ptr_eq(&known.settings, &settings) => known.all.clone(),
+            known => {
+                let before = known.map(|known| &*known.all);
+                Arc::new(Endpoints::following(before, spec, &settings, &self.alarm))
+            }
+        };
+        if all.is_empty() && known.is_some_and(|known| !known.all.is_empty()) {
             tracing::info!(service = %name, "service has no endpoints left");
         }
+        let known = known.map(|known| &**known);
+        let Members { endpoints, standings, panic, warming } = members::judge(name, known, &all, verdicts, now);
+        let budget = match known {
+            Some(known) => known.budget.clone(),
+            None => Arc::new(Budget::new(&settings.retry_budget, now.instant)),
+        };
         let implicit = match known {
-            Some(known) if !rebuilt => known.implicit.clone(),
+            Some(known) if !again => known.implicit.clone(),
             _ => self.implicit(name),
         };
-        Arc::new(Service { name: name.clone(), spec: spec.clone(), registry, endpoints, implicit })
+        let (name, spec) = (name.clone(), spec.clone());
+        Arc::new(Service {
+            name,
+            spec,
+            registry,
+            all,
+            endpoints,
+            standings,
+            panic,
+            warming,
+            settings,
+            budget,
+            implicit,
+        })
+    }
+
+    /// How the endpoints of a service are treated.
+    fn settings(&self, service: &Arc<str>) -> Arc<Settings> {
+        let name = ServiceName(service.clone());
+        match self.config.services.contains_key(&name) {
+            true => Arc::new(self.config.settings(&name)),
+            false => self.settings.clone(),
+        }
+    }
+}
+
+/// Waits for a moment; for ever if there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 
