@@ -204,7 +204,8 @@ pub async fn handle(worker: &Worker, client: &Client, request: Request) -> Respo
 /// Counts and logs a request that no endpoint has answered.
 pub fn refused(worker: &Worker, error: &RequestError, id: &str) {
     worker.metrics.error(error);
-    if error.is_clients() {
+    // What callers do wrong, and what comes when there is already too much of everything.
+    if error.is_clients() || matches!(error, RequestError::Overloaded) {
         tracing::debug!(%error, request = id, "request refused");
     } else {
         tracing::info!(%error, request = id, "request failed");

@@ -5,7 +5,7 @@
 use http::StatusCode;
 use ring::digest;
 
-use crate::message::{Known, RequestHead, ResponseHead, Version};
+use crate::message::{Known, RequestHead, ResponseHead};
 
 /// What a server puts behind the key (RFC 6455, section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -19,12 +19,9 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Of a request that came over HTTP/2 and wants to go on in another protocol; none of any other.
-    pub fn of(head: &RequestHead) -> Option<Opening> {
-        (head.version == Version::Http2 && head.upgrade.is_some()).then(|| Opening::new(head.clone()))
-    }
-
-    fn new(mut head: RequestHead) -> Opening {
+    /// Of a request with `upgrade`.
+    pub fn new(head: &RequestHead) -> Opening {
+        let mut head = head.clone();
         let websocket = head.upgrade.as_deref().is_some_and(|it| it.eq_ignore_ascii_case("websocket"));
         let accept = websocket.then(|| {
             // It has to differ, not to be secret: it shows that no cache has answered (RFC 6455, section 10.3).
@@ -101,9 +98,7 @@ mod tests {
     fn an_endpoint_must_show_that_it_has_read_the_key() {
         let mut head = RequestHead::new(http::Method::GET, "/");
         head.upgrade = Some("websocket".into());
-        assert!(Opening::of(&head).is_none());
-        head.version = Version::Http2;
-        let opening = Opening::of(&head).unwrap();
+        let opening = Opening::new(&head);
         let key = opening.head.fields.get(Known::WebSocketKey).unwrap();
         assert_eq!(key.len(), 24);
         let mut answer = ResponseHead::new(StatusCode::SWITCHING_PROTOCOLS);

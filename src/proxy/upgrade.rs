@@ -43,8 +43,8 @@ impl Tunnel {
     /// # Errors
     /// What ended it otherwise than by the will of both.
     pub async fn run(self, client: Duplex, mut ending: impl FnMut(&Waker) -> Option<Instant>) -> io::Result<()> {
-        let Switched { wire, inflight: _inflight } = self.switched;
-        let (mut client, (mut endpoint, _counted)) = (client, wire.into_duplex());
+        let Switched { stream: mut endpoint, inflight: _inflight, held: _held } = self.switched;
+        let mut client = client;
         let frames = || self.websocket.then(Frames::default);
         let mask = Some(fastrand::u32(..).to_ne_bytes());
         let mut up = Pipe { frames: frames(), goodbye: websocket::goodbye(mask), stage: Stage::Open };

@@ -49,7 +49,7 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// How it went.
+    /// The status of its head.
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Answer::Response(head, _) | Answer::Switched(head, ..) => head.status,
@@ -362,8 +362,8 @@ impl Body {
     pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         match exchange.poll_upload(context) {
-            Poll::Ready(Err(Stuck::Client(error))) => return self.give_up(error, None),
-            Poll::Ready(Err(Stuck::Endpoint(time))) => return self.give_up(BodyError::Slow(time), Some(Trouble::Late)),
+            Poll::Ready(Err(Stuck::Client(error))) => return self.give_up(error, false),
+            Poll::Ready(Err(Stuck::Endpoint(time))) => return self.give_up(BodyError::Slow(time), true),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         match self.incoming.poll_frame(context) {
@@ -374,7 +374,7 @@ impl Body {
                 self.finish_if_over();
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => self.give_up(error, Some(Trouble::Broken)),
+            Poll::Ready(Some(Err(error))) => self.give_up(error, true),
             Poll::Ready(None) => {
                 self.finish_if_over();
                 Poll::Ready(None)
@@ -390,7 +390,7 @@ impl Body {
                 if let Some(exchange) = &self.exchange {
                     exchange.busy.suspect();
                 }
-                self.give_up(error, Some(Trouble::Late))
+                self.give_up(error, true)
             }
         }
     }
@@ -409,11 +409,10 @@ impl Body {
         }
     }
 
-    /// `trouble`: what the endpoint is to blame for.
-    fn give_up(&mut self, error: BodyError, trouble: Option<Trouble>) -> Poll<Option<Result<Frame, BodyError>>> {
+    fn give_up(&mut self, error: BodyError, failed: bool) -> Poll<Option<Result<Frame, BodyError>>> {
         self.exchange = None;
-        if let (Some(lease), Some(trouble)) = (self.lease.take(), trouble) {
-            lease.inflight.failed(trouble);
+        if let Some(lease) = self.lease.take().filter(|_| failed) {
+            lease.inflight.failed(if matches!(error, BodyError::Slow(_)) { Trouble::Late } else { Trouble::Broken });
         }
         Poll::Ready(Some(Err(error)))
     }

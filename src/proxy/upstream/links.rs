@@ -64,11 +64,11 @@ struct Link {
     /// It takes no more streams.
     leaving: Cell<bool>,
     encrypted: bool,
-    /// Counts it among the endpoint's connections.
-    _counted: Open,
     /// Somebody has waited in vain.
     suspect: Cell<bool>,
     task: RefCell<Option<Waker>>,
+    /// Counts it.
+    _open: Open,
 }
 
 /// A connection with one of its streams taken.
@@ -117,8 +117,8 @@ impl Links {
     where
         F: Future<Output = Result<(Stream, Open), RequestError>>,
     {
-        let (stream, mut counted) = connect().await?;
-        if !counted.share() {
+        let (stream, mut open) = connect().await?;
+        if !open.share() {
             return Err(RequestError::Overloaded);
         }
         let encrypted = stream.is_tls();
@@ -138,9 +138,9 @@ impl Links {
             idle_since: Cell::new(Instant::now()),
             leaving: Cell::new(false),
             encrypted,
-            _counted: counted,
             suspect: Cell::new(false),
             task: RefCell::default(),
+            _open: open,
         });
         tokio::task::spawn_local(drive(connection, Rc::downgrade(&link)));
         let busy = Busy::new(&link);
@@ -160,8 +160,8 @@ impl Links {
 /// The same error for another who waited for the same thing.
 fn same(error: &RequestError) -> RequestError {
     match error {
-        RequestError::Overloaded => RequestError::Overloaded,
         RequestError::ConnectTimeout(time) => RequestError::ConnectTimeout(*time),
+        RequestError::Overloaded => RequestError::Overloaded,
         RequestError::Connect(error) => RequestError::Connect(std::io::Error::new(error.kind(), error.to_string())),
         error => RequestError::Upstream(error.to_string().into()),
     }

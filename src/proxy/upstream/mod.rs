@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use links::Links;
+use links::{Busy, Links};
 
 use super::body::{Interim, Upload};
 use super::metrics;
@@ -24,7 +24,7 @@ use crate::endpoint::live::Open;
 use crate::endpoint::{Endpoint, InFlight, Live, Trouble};
 use crate::error::RequestError;
 use crate::http1::Connection;
-use crate::message::{RequestHead, ResponseHead};
+use crate::message::{RequestHead, ResponseHead, Version};
 use crate::stream::Stream;
 
 mod http1;
@@ -40,15 +40,15 @@ const IDLE: usize = 256;
 /// How long a connection may be idle. Below the minute after which many servers close it, so that we are first.
 const IDLE_TIME: Duration = Duration::from_secs(45);
 
-/// How often one request is sent to an endpoint that refuses its stream, or has ended the connection. It may have just said how
-/// many streams it allows, or be ending its connections one by one.
-const ATTEMPTS: usize = 3;
+/// How often an endpoint may refuse one request over HTTP/2 before it is taken at its word. Once is usual where it has just
+/// said how many streams it allows, or is ending its connections one by one.
+const REFUSALS: usize = 2;
 
 /// This worker's connections.
 pub struct Upstream {
     pools: RefCell<FxHashMap<u64, Pool>>,
     /// Of endpoints that speak HTTP/2.
-    links: RefCell<FxHashMap<u64, Rc<Links>>>,
+    links: RefCell<FxHashMap<u64, Linked>>,
     metrics: Arc<metrics::Worker>,
 }
 
@@ -56,6 +56,12 @@ pub struct Upstream {
 struct Pool {
     endpoint: std::sync::Weak<Live>,
     idle: Vec<Idle>,
+}
+
+/// The connections of an endpoint that speaks HTTP/2.
+struct Linked {
+    endpoint: std::sync::Weak<Live>,
+    links: Rc<Links>,
 }
 
 struct Idle {
@@ -120,35 +126,19 @@ pub enum AnswerBody {
 /// A connection or stream that has changed to another protocol; the endpoint counts as busy until this is dropped.
 pub struct Switched {
     /// What it goes on over.
-    pub wire: Far,
+    pub stream: Duplex,
     /// Counts the request.
     pub inflight: InFlight,
+    /// Counts what it goes on over.
+    pub held: Held,
 }
 
-/// An endpoint's side of a tunnel.
-pub enum Far {
-    /// A connection of its own.
-    Http1(Wire),
-    /// A stream of a connection.
-    Http2(Box<crate::http2::Duplex>, links::Busy),
-}
-
-impl Far {
-    /// What to read and write, and what to keep until it is over.
-    pub fn into_duplex(self) -> (Duplex, Counted) {
-        match self {
-            Far::Http1(Wire { connection, open }) => (Duplex::Http1(connection), Counted::Connection(open)),
-            Far::Http2(stream, busy) => (Duplex::Http2(stream), Counted::Stream(busy)),
-        }
-    }
-}
-
-/// Counts a connection or a stream while it is there.
-pub enum Counted {
-    /// Among the endpoint's connections.
+/// What a tunnel holds of its endpoint's connections.
+pub enum Held {
+    /// A whole one.
     Connection(Open),
-    /// Among the connection's streams.
-    Stream(links::Busy),
+    /// A stream of one.
+    Stream(Busy),
 }
 
 /// Why an exchange brought no response.
@@ -172,22 +162,20 @@ impl Upstream {
     /// See [`SendError`].
     pub async fn send(
         self: &Rc<Self>,
-        inflight: InFlight,
+        endpoint: InFlight,
         call: Call<'_>,
         upload: Upload,
     ) -> Result<Answer, SendError> {
-        match inflight.spec.scheme.is_http2() {
-            false => self.send_alone(inflight, call, upload).await,
-            true => self.send_shared(inflight, call, upload).await,
+        match endpoint.spec.scheme.is_http2() {
+            false => self.send_http1(endpoint, call, upload).await,
+            true => self.send_http2(endpoint, call, upload).await,
         }
     }
 
-    /// Sends it over a connection of its own.
-    ///
     /// A connection may turn out to have been closed while it was idle, which is nobody's fault. So a request that may be
     /// repeated (RFC 9110, section 9.2.2) takes an idle one and, if that is so, a new one, unseen; any other takes a new one
     /// at once, because nobody can tell whether an endpoint that closes has acted on it.
-    async fn send_alone(
+    async fn send_http1(
         self: &Rc<Self>,
         inflight: InFlight,
         call: Call<'_>,
@@ -197,16 +185,17 @@ impl Upstream {
         if !inflight.occupy() {
             return Err(SendError { error: RequestError::Overloaded, again: Some(upload) });
         }
-        let opening = Opening::of(call.head);
-        let call = Call { head: opening.as_ref().map_or(call.head, |opening| &opening.head), ..call };
         let repeatable = call.head.is_idempotent() && upload.is_over();
+        let opening =
+            (call.head.version == Version::Http2 && call.head.upgrade.is_some()).then(|| Opening::new(call.head));
+        let call = Call { head: opening.as_ref().map_or(call.head, |opening| &opening.head), ..call };
         let reuse = repeatable || endpoint.settings.reuse == Reuse::Always;
         let mut pooled = if reuse { self.take(endpoint.live.id) } else { None };
         loop {
             let was_pooled = pooled.is_some();
             let wire = match pooled.take() {
                 Some(wire) => wire,
-                None => match self.connect(endpoint, call.timeouts.connect.0).await {
+                None => match self.connect(endpoint, call).await {
                     Ok((stream, open)) => Wire { connection: Box::new(Connection::new(stream)), open },
                     Err(error) => {
                         if !matches!(error, RequestError::Overloaded) {
@@ -220,12 +209,14 @@ impl Upstream {
             let failed = match http1::exchange(wire, call, upload).await {
                 Ok((head, _)) if opening.as_ref().is_some_and(|opening| !opening.is_answered(&head.head)) => {
                     inflight.failed(Trouble::Broken);
-                    let error = RequestError::Upstream("it has not read the key".into());
-                    return Err(SendError { error, again: None });
+                    return Err(SendError {
+                        error: RequestError::Upstream("it has not read the key".into()),
+                        again: None,
+                    });
                 }
                 Ok((head, exchange)) => {
                     inflight.answered(head.head.status, sent.elapsed());
-                    return Ok(response::alone(self, head, exchange, call, inflight));
+                    return Ok(self.answer(head, exchange, call, inflight));
                 }
                 Err(failed) => failed,
             };
@@ -242,29 +233,16 @@ impl Upstream {
         }
     }
 
-    async fn connect(&self, endpoint: &Arc<Endpoint>, limit: Duration) -> Result<(Stream, Open), RequestError> {
-        let _waiting = endpoint.wait().ok_or(RequestError::Overloaded)?;
-        self.metrics.connected();
-        let stream = match timeout(limit, TcpStream::connect(endpoint.spec.address)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(RequestError::Connect(error)),
-            Err(_) => return Err(RequestError::ConnectTimeout(limit)),
-        };
-        // A proxy writes whole messages, so there is nothing to wait for.
-        stream.set_nodelay(true).map_err(RequestError::Connect)?;
-        Ok((Stream::plain(stream), endpoint.opened()))
-    }
-
     /// An endpoint may refuse a stream, or end the connection before it, and say that it has not acted on it: then any request
     /// may be sent again (RFC 9113, section 8.7), here on another connection or there to another endpoint. Where it says
     /// nothing of the kind, only what may be repeated is.
-    async fn send_shared(&self, inflight: InFlight, call: Call<'_>, mut upload: Upload) -> Result<Answer, SendError> {
+    async fn send_http2(&self, inflight: InFlight, call: Call<'_>, mut upload: Upload) -> Result<Answer, SendError> {
         let endpoint: &Arc<Endpoint> = &inflight;
         let repeatable = call.head.is_idempotent() && upload.is_over();
-        let links = self.links.borrow_mut().entry(endpoint.live.id).or_default().clone();
-        let mut attempts = 0;
+        let links = self.links(&endpoint.live);
+        let mut refusals = 0;
         loop {
-            let (busy, new) = match links.take(|| self.connect(endpoint, call.timeouts.connect.0)).await {
+            let (busy, new) = match links.take(|| self.connect(endpoint, call)).await {
                 Ok(taken) => taken,
                 Err(error) => {
                     if !matches!(error, RequestError::Overloaded) {
@@ -277,20 +255,41 @@ impl Upstream {
             let failed = match http2::exchange(busy, call, upload).await {
                 Ok(answer) => {
                     inflight.answered(answer.status(), sent.elapsed());
-                    return Ok(response::shared(answer, call, inflight));
+                    return Ok(self.answered(answer, call, inflight));
                 }
                 Err(failed) => failed,
             };
-            attempts += 1;
-            let again = failed.upload.filter(|_| failed.refused || failed.broke_off && repeatable);
-            upload = match again {
-                Some(upload) if (failed.refused || !new) && attempts < ATTEMPTS => upload,
+            upload = match failed.upload {
+                Some(upload) if failed.refused && refusals < REFUSALS => upload,
+                Some(upload) if failed.broke_off && repeatable && !new => upload,
                 again => {
                     blame(&inflight, &failed.error);
+                    let again = again.filter(|_| failed.refused || failed.broke_off && repeatable);
                     return Err(SendError { error: failed.error, again });
                 }
             };
+            refusals += 1;
         }
+    }
+
+    fn links(&self, endpoint: &Arc<Live>) -> Rc<Links> {
+        let mut links = self.links.borrow_mut();
+        let new = || Linked { endpoint: Arc::downgrade(endpoint), links: Rc::default() };
+        links.entry(endpoint.id).or_insert_with(new).links.clone()
+    }
+
+    async fn connect(&self, endpoint: &Arc<Endpoint>, call: Call<'_>) -> Result<(Stream, Open), RequestError> {
+        let limit = call.timeouts.connect.0;
+        let _waiting = endpoint.wait().ok_or(RequestError::Overloaded)?;
+        self.metrics.connected();
+        let stream = match timeout(limit, TcpStream::connect(endpoint.spec.address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(RequestError::Connect(error)),
+            Err(_) => return Err(RequestError::ConnectTimeout(limit)),
+        };
+        // A proxy writes whole messages, so there is nothing to wait for.
+        stream.set_nodelay(true).map_err(RequestError::Connect)?;
+        Ok((Stream::plain(stream), endpoint.opened()))
     }
 
     /// The latest idle connection that can take a request.
@@ -325,16 +324,15 @@ impl Upstream {
             pool.idle.retain_mut(|idle| idle.since.elapsed() < IDLE_TIME && idle.wire.connection.is_quiet());
             pool.endpoint.strong_count() > 0 && !pool.idle.is_empty()
         });
-        self.links.borrow_mut().retain(|_, links| links.tidy(IDLE_TIME));
+        self.links.borrow_mut().retain(|_, linked| linked.links.tidy(IDLE_TIME) && linked.endpoint.strong_count() > 0);
     }
 }
 
-/// Notes what the endpoint did wrong, if it did.
-fn blame(inflight: &InFlight, error: &RequestError) {
+/// Holds an endpoint to account for what went wrong, if it was not the client.
+fn blame(endpoint: &InFlight, error: &RequestError) {
     match error {
-        // The client's fault.
-        RequestError::ClientBody(_) | RequestError::Malformed(_) => {}
-        RequestError::HeaderTimeout(_) => inflight.failed(Trouble::Late),
-        _ => inflight.failed(Trouble::Broken),
+        RequestError::ClientBody(_) => {}
+        RequestError::HeaderTimeout(_) => endpoint.failed(Trouble::Late),
+        _ => endpoint.failed(Trouble::Broken),
     }
 }

@@ -5,7 +5,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::super::opening;
-use super::{Answer, AnswerBody, Call, Far, Switched, Upstream, http1, http2};
+use super::super::upgrade::Duplex;
+use super::{Answer, AnswerBody, Call, Held, Switched, Upstream, Wire, http1, http2};
 use crate::endpoint::{InFlight, Trouble};
 use crate::http1::body::Reader;
 use crate::http1::head;
@@ -17,33 +18,33 @@ pub struct ResponseBody(Over);
 
 enum Over {
     /// A connection of its own.
-    Alone(Box<Alone>),
-    /// A stream of a connection.
-    Shared(Box<http2::Body>),
+    Http1(Box<Http1Body>),
+    /// A stream.
+    Http2(Box<http2::Body>),
 }
 
 impl ResponseBody {
     /// How much is left.
     pub fn length(&self) -> Length {
         match &self.0 {
-            Over::Alone(body) => body.reader.length(),
-            Over::Shared(body) => body.length(),
+            Over::Http1(body) => body.reader.length(),
+            Over::Http2(body) => body.length(),
         }
     }
 
     /// Whether nothing is left, not even trailers.
     pub fn is_over(&self) -> bool {
         match &self.0 {
-            Over::Alone(body) => body.reader.is_over(),
-            Over::Shared(body) => body.is_over(),
+            Over::Http1(body) => body.reader.is_over(),
+            Over::Http2(body) => body.is_over(),
         }
     }
 
     /// The next piece; none at the end. The rest of the request is sent on meanwhile.
     pub fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         match &mut self.0 {
-            Over::Alone(body) => body.poll_frame(context),
-            Over::Shared(body) => body.poll_frame(context),
+            Over::Http1(body) => body.poll_frame(context),
+            Over::Http2(body) => body.poll_frame(context),
         }
     }
 
@@ -51,66 +52,72 @@ impl ResponseBody {
     /// [`ResponseBody::poll_frame`].
     pub fn poll_upload(&mut self, context: &mut Context<'_>) {
         match &mut self.0 {
-            Over::Alone(body) => body.poll_upload(context),
-            Over::Shared(body) => body.poll_upload(context),
+            Over::Http1(body) => body.poll_upload(context),
+            Over::Http2(body) => body.poll_upload(context),
         }
     }
 
     /// The client is slow or busy: what the endpoint does meanwhile is not its fault.
     pub fn rest(&mut self) {
         match &mut self.0 {
-            Over::Alone(body) => body.patience.rest(),
-            Over::Shared(body) => body.rest(),
+            Over::Http1(body) => body.patience.rest(),
+            Over::Http2(body) => body.rest(),
         }
     }
 }
 
-/// What came over a connection of its own.
-pub(super) fn alone(
-    home: &Rc<Upstream>,
-    head: head::Response,
-    exchange: http1::Exchange,
-    call: Call<'_>,
-    inflight: InFlight,
-) -> Answer {
-    if head.head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-        let switched = Switched { wire: Far::Http1(exchange.into_wire()), inflight };
-        return Answer { head: head.head, body: AnswerBody::Switched(switched) };
+impl Upstream {
+    /// What came over a connection of its own.
+    pub(super) fn answer(
+        self: &Rc<Self>,
+        head: head::Response,
+        exchange: http1::Exchange,
+        call: Call<'_>,
+        inflight: InFlight,
+    ) -> Answer {
+        if head.head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            let Wire { connection, open } = exchange.into_wire();
+            let switched = Switched { stream: Duplex::Http1(connection), inflight, held: Held::Connection(open) };
+            return Answer { head: head.head, body: AnswerBody::Switched(switched) };
+        }
+        let lease = Lease { home: Rc::downgrade(self), inflight };
+        let stream = head.head.is_event_stream();
+        let (idle, rate) = if stream { (call.timeouts.stream.0, 0) } else { (call.timeouts.idle.0, call.rate) };
+        let mut body = Http1Body {
+            reader: Reader::new(head.framing),
+            keep_alive: head.keep_alive,
+            exchange: Some(exchange),
+            lease: Some(lease),
+            patience: Patience::new(idle, rate),
+            until: call.until.filter(|_| !stream),
+        };
+        body.finish_if_over();
+        Answer { head: head.head, body: AnswerBody::Body(ResponseBody(Over::Http1(Box::new(body)))) }
     }
-    let lease = Lease { home: Rc::downgrade(home), inflight };
-    let stream = head.head.is_event_stream();
-    let (idle, rate) = if stream { (call.timeouts.stream.0, 0) } else { (call.timeouts.idle.0, call.rate) };
-    let mut body = Alone {
-        reader: Reader::new(head.framing),
-        keep_alive: head.keep_alive,
-        exchange: Some(exchange),
-        lease: Some(lease),
-        patience: Patience::new(idle, rate),
-        until: call.until.filter(|_| !stream),
-    };
-    body.finish_if_over();
-    Answer { head: head.head, body: AnswerBody::Body(ResponseBody(Over::Alone(Box::new(body)))) }
-}
 
-/// What came over a stream.
-pub(super) fn shared(answer: http2::Answer, call: Call<'_>, inflight: InFlight) -> Answer {
-    match answer {
-        http2::Answer::Response(head, mut body) => {
-            let stream = head.is_event_stream();
-            let (idle, rate) = if stream { (call.timeouts.stream.0, 0) } else { call.pace() };
-            body.lease(inflight, Patience::new(idle, rate), call.until.filter(|_| !stream));
-            Answer { head, body: AnswerBody::Body(ResponseBody(Over::Shared(body))) }
-        }
-        http2::Answer::Switched(mut head, stream, busy) => {
-            opening::answer(call.head, &mut head);
-            Answer { head, body: AnswerBody::Switched(Switched { wire: Far::Http2(stream, busy), inflight }) }
-        }
+    /// What came over a stream.
+    pub(super) fn answered(&self, answer: http2::Answer, call: Call<'_>, inflight: InFlight) -> Answer {
+        let (head, body) = match answer {
+            http2::Answer::Response(head, mut body) => {
+                let stream = head.is_event_stream();
+                let (idle, rate) = if stream { (call.timeouts.stream.0, 0) } else { call.pace() };
+                let until = call.until.filter(|_| !stream);
+                body.lease(inflight, Patience::new(idle, rate), until);
+                (head, AnswerBody::Body(ResponseBody(Over::Http2(body))))
+            }
+            http2::Answer::Switched(mut head, stream, busy) => {
+                opening::answer(call.head, &mut head);
+                let stream = Duplex::Http2(stream);
+                (head, AnswerBody::Switched(Switched { stream, inflight, held: Held::Stream(busy) }))
+            }
+        };
+        Answer { head, body }
     }
 }
 
 /// A response on its way, and the connection that it comes over.
-struct Alone {
-    reader: crate::http1::body::Reader,
+struct Http1Body {
+    reader: Reader,
     keep_alive: bool,
     /// Until the end; given up unused if the response is not read to it, which closes the connection.
     exchange: Option<http1::Exchange>,
@@ -124,7 +131,7 @@ struct Lease {
     inflight: InFlight,
 }
 
-impl Alone {
+impl Http1Body {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         if let Poll::Ready(Err(error)) = exchange.poll_upload(context) {
