@@ -2,10 +2,13 @@
 //!
 //! The client gets a status and a short phrase; the cause, which may name internal addresses, goes to the log.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::http1::HeadError;
+use crate::message::BodyError;
 use crate::plugin::Failure;
 
 /// Why a request got no response from an endpoint.
@@ -29,15 +32,40 @@ pub enum RequestError {
     /// No connection in time.
     ConnectTimeout(Duration),
     /// The endpoint closed the connection or spoke nonsense.
-    Upstream(hyper::Error),
+    Upstream(Cow<'static, str>),
     /// The endpoint did not answer in time.
     HeaderTimeout(Duration),
-    /// The client's body ended too early or was malformed.
-    ClientBody(hyper::Error),
-    /// The client stopped sending its body.
-    ClientTimeout(Duration),
+    /// The client's body ended too early, was malformed, too long or too slow.
+    ClientBody(BodyError),
+    /// The client was too slow with the head.
+    ClientHead(Duration),
+    /// The request target is too long.
+    TargetTooLong,
+    /// The head is too large.
+    HeadTooLarge,
+    /// The version of HTTP is not spoken here.
+    Version,
+    /// What the method asks for is not done by a gateway.
+    Method,
+    /// The client expects what nobody knows.
+    Expectation,
+    /// The request has come round too often.
+    Loop,
+    /// There are too many requests in flight: in the whole gateway, or at all endpoints of the service.
+    Overloaded,
     /// A mistake of ours: the code that handled the request panicked.
     Panic,
+}
+
+impl From<HeadError> for RequestError {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::Malformed(why) => RequestError::Malformed(why),
+            HeadError::TargetTooLong => RequestError::TargetTooLong,
+            HeadError::TooLarge => RequestError::HeadTooLarge,
+            HeadError::Version => RequestError::Version,
+        }
+    }
 }
 
 impl RequestError {
@@ -45,10 +73,18 @@ impl RequestError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Malformed(_) | Self::ClientBody(_) => StatusCode::BAD_REQUEST,
-            Self::ClientTimeout(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::ClientBody(BodyError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ClientBody(BodyError::Slow(_)) | Self::ClientHead(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::ClientBody(_) => StatusCode::BAD_REQUEST,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NoEndpoint | Self::Plugin { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::Overloaded | Self::Plugin { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect(_) | Self::Upstream(_) => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout(_) | Self::HeaderTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -60,15 +96,34 @@ impl RequestError {
             Self::NoRoute => "no route matches this request",
             Self::Malformed(why) => why,
             Self::NoEndpoint => "the service has no live endpoint",
+            Self::Overloaded => "there are too many requests at the moment",
             Self::Plugin { .. } => "a plugin of this route failed",
             Self::Connect(_) => "the endpoint cannot be reached",
             Self::ConnectTimeout(_) => "the endpoint did not accept a connection in time",
             Self::Upstream(_) => "the endpoint closed the connection or gave an invalid answer",
             Self::HeaderTimeout(_) => "the endpoint did not answer in time",
+            Self::ClientBody(BodyError::TooLarge) => "the request body is too large",
+            Self::ClientBody(BodyError::Slow(_)) => "the request body did not arrive in time",
             Self::ClientBody(_) => "the request body is incomplete or malformed",
-            Self::ClientTimeout(_) => "the request body did not arrive in time",
+            Self::ClientHead(_) => "the request did not arrive in time",
+            Self::TargetTooLong => "the request target is too long",
+            Self::HeadTooLarge => "the request header fields are too large",
+            Self::Version => "this version of HTTP is not spoken here",
+            Self::Method => "a gateway does not do what this method asks for",
+            Self::Expectation => "the expectation cannot be met",
+            Self::Loop => "the request comes round in a loop",
             Self::Panic => "internal error",
         }
+    }
+
+    /// Whether the same request may succeed in a moment.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::NoEndpoint | Self::Overloaded)
+    }
+
+    /// Whether the client is at fault, which is no news to an operator.
+    pub fn is_clients(&self) -> bool {
+        self.status().is_client_error()
     }
 
     /// The name under which it is counted.
@@ -87,15 +142,20 @@ impl RequestError {
             Self::ConnectTimeout(_) => 5,
             Self::Upstream(_) => 6,
             Self::HeaderTimeout(_) => 7,
+            Self::ClientBody(BodyError::TooLarge) => 12,
+            Self::ClientBody(BodyError::Slow(_)) | Self::ClientHead(_) => 9,
             Self::ClientBody(_) => 8,
-            Self::ClientTimeout(_) => 9,
+            Self::TargetTooLong | Self::HeadTooLarge => 11,
+            Self::Version | Self::Method | Self::Expectation => 13,
+            Self::Loop => 14,
+            Self::Overloaded => 15,
             Self::Panic => 10,
         }
     }
 }
 
 /// All kinds of errors, as they are counted.
-pub const KINDS: [&str; 11] = [
+pub const KINDS: [&str; 16] = [
     "no-route",
     "malformed",
     "no-endpoint",
@@ -107,6 +167,11 @@ pub const KINDS: [&str; 11] = [
     "client-body",
     "client-timeout",
     "panic",
+    "head-too-large",
+    "body-too-large",
+    "not-done",
+    "loop",
+    "overloaded",
 ];
 
 impl std::fmt::Display for RequestError {
@@ -115,24 +180,12 @@ impl std::fmt::Display for RequestError {
             Self::Plugin { name, failure } => write!(out, "plugin {name}: {failure}"),
             Self::Connect(error) => write!(out, "connecting: {error}"),
             Self::ConnectTimeout(after) => write!(out, "connecting: no answer in {after:?}"),
-            Self::Upstream(error) => write!(out, "exchanging with the endpoint: {}", chain(error)),
+            Self::Upstream(error) => write!(out, "exchanging with the endpoint: {error}"),
             Self::HeaderTimeout(after) => write!(out, "waiting for the response: nothing in {after:?}"),
-            Self::ClientBody(error) => write!(out, "reading the request body: {}", chain(error)),
-            Self::ClientTimeout(after) => write!(out, "reading the request body: nothing in {after:?}"),
+            Self::ClientBody(error) => write!(out, "reading the request body: {error}"),
+            Self::ClientHead(after) => write!(out, "reading the request: incomplete after {after:?}"),
             Self::Panic => out.write_str("handling the request: it panicked, see above"),
-            Self::NoRoute | Self::Malformed(_) | Self::NoEndpoint => out.write_str(self.phrase()),
+            _ => out.write_str(self.phrase()),
         }
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -9,25 +9,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::admin;
-use crate::config::file::check_plugins;
+use crate::config::file::{check_plugins, mistake_at};
 use crate::config::mistakes::Mistakes;
-use crate::config::{Config, Kind};
+use crate::config::{self, Config, Kind};
+use crate::endpoint::standing::Verdicts;
+use crate::health;
 use crate::plugin::library::{Library, Scanner};
 use crate::plugin::{Engine, engine::Limits};
-use crate::proxy::metrics;
+use crate::proxy::{Places, metrics};
 use crate::publisher::{self, Publisher, Source};
 use crate::registry::{self, State, Stats, View};
-use crate::server::{self, worker};
+use crate::server::handover::{self, Offer, Predecessor};
+use crate::server::sockets::{Sockets, Spread};
+use crate::server::worker;
 use crate::snapshot::Current;
+use crate::tls::{Acceptor, Followed};
 use crate::watch::Watch;
 
 /// How long the start waits for the registries: a gateway without services answers 404 to everybody, and one that
 /// never starts answers nobody.
 const FIRST_READ: Duration = Duration::from_secs(5);
+
+/// The same where another gateway serves meanwhile.
+const FIRST_READ_BEFORE_HANDOVER: Duration = Duration::from_secs(60);
 
 /// Changes that wait for the publisher. It takes them in milliseconds.
 const QUEUE: usize = 64;
@@ -35,15 +43,16 @@ const QUEUE: usize = 64;
 /// Where the gateway listens.
 #[derive(Clone, Debug)]
 pub struct Addresses {
-    /// For requests.
-    pub listen: Vec<SocketAddr>,
+    /// For requests, and whether with TLS.
+    pub listen: Vec<(SocketAddr, bool)>,
     /// For the admin API.
     pub admin: SocketAddr,
 }
 
 impl std::fmt::Display for Addresses {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let listen: Vec<String> = self.listen.iter().map(|address| format!("http://{address}")).collect();
+        let url = |(address, tls): &(SocketAddr, bool)| format!("{}://{address}", if *tls { "https" } else { "http" });
+        let listen: Vec<String> = self.listen.iter().map(url).collect();
         write!(out, "listening on {}; admin on http://{}", listen.join(" "), self.admin)
     }
 }
@@ -97,16 +106,9 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
     }
 
     let workers = workers(&config);
-    let mut sockets: Vec<Vec<std::net::TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut listen = Vec::new();
-    for address in &config.listen.0 {
-        let bound = server::listen(*address, workers).with_context(|| format!("listening on {address}"))?;
-        listen.push(bound[0].local_addr().context("reading the bound address")?);
-        bound.into_iter().zip(&mut sockets).for_each(|(socket, worker)| worker.push(socket));
-    }
-    let admin_socket =
-        tokio::net::TcpListener::bind(config.admin).await.with_context(|| format!("listening on {}", config.admin))?;
-    let addresses = Addresses { listen, admin: admin_socket.local_addr().context("reading the bound address")? };
+    let Opened { spread, predecessor, mut offer, offered } = open(&config, workers).await?;
+    let listen = spread.listeners.iter().map(|it| (it.bound, it.tls.is_some())).collect();
+    let addresses = Addresses { listen, admin: spread.admin.local_addr().context("reading the bound address")? };
 
     let (sources, stats) = registries(&config);
     let first_read = async {
@@ -116,51 +118,176 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
             let _ = view.wait_for(|view| view.state != State::Starting).await;
         }
     };
-    if tokio::time::timeout(FIRST_READ, first_read).await.is_err() {
-        tracing::warn!(waited = ?FIRST_READ, "no registry has answered; starting without services");
+    // A gateway that has services is not replaced by one that has none.
+    let patience = if predecessor.is_some() { FIRST_READ_BEFORE_HANDOVER } else { FIRST_READ };
+    tokio::select! {
+        read = tokio::time::timeout(patience, first_read) => match read {
+            Ok(()) => {}
+            Err(_) if predecessor.is_some() => bail!("no registry has answered, so the running gateway goes on"),
+            Err(_) => tracing::warn!(waited = ?patience, "no registry has answered; starting without services"),
+        },
+        () = asked(&mut terminate, &mut interrupt) => bail!("stopped while starting"),
     }
 
     let current = Current::default();
     let drain = config.drain.0;
-    let publisher = Publisher::new(current.clone(), library, sources, config.clone());
+    let (checks, verdicts) = watch::channel(Verdicts::default());
+    let publisher = Publisher::new(current.clone(), library, sources, verdicts, config.clone());
     let (plugin_changes, plugins) = mpsc::channel(QUEUE);
     let (configs, new_configs) = mpsc::channel(QUEUE);
+    tokio::spawn(health::run(current.clone(), publisher.published(), checks));
     tokio::spawn(scanner.follow(plugin_changes));
     tokio::spawn(follow(reload, config, configs));
     let mut publishing = tokio::spawn(publisher.run(new_configs, plugins));
 
+    spread.listen()?;
     let metrics: Vec<Arc<metrics::Worker>> = (0..workers).map(|_| Arc::default()).collect();
     let (stop, stopped) = watch::channel(None);
-    let state =
-        admin::State { current: current.clone(), workers: metrics.clone(), registries: stats, stop: stopped.clone() };
-    tokio::spawn(admin::serve(admin_socket, Arc::new(state)));
+    let state = admin::State {
+        current: current.clone(),
+        workers: metrics.clone(),
+        registries: stats,
+        listeners: spread.listeners,
+        stop: stopped.clone(),
+    };
+    let admin = tokio::net::TcpListener::from_std(spread.admin).context("registering the admin socket")?;
+    let administrating = tokio::spawn(admin::serve(admin, Arc::new(state)));
 
-    let threads = sockets.into_iter().zip(metrics).enumerate().map(|(index, (listeners, metrics))| {
+    let places = Arc::new(Places::default());
+    let threads = spread.of_workers.into_iter().zip(metrics).enumerate().map(|(index, (sockets, metrics))| {
         let (current, engine, stop) = (current.clone(), engine.clone(), stopped.clone());
-        worker::start(worker::Setup { index, listeners, current, engine, metrics, stop })
+        let places = places.clone();
+        worker::start(worker::Setup { index, sockets, current, engine, metrics, places, stop })
     });
     let threads = threads.collect::<Result<Vec<_>>>()?;
+    if let Some(predecessor) = predecessor {
+        tokio::select! {
+            biased;
+            () = asked(&mut terminate, &mut interrupt) => bail!("stopped while starting; the running gateway goes on"),
+            replaced = predecessor.replace() => replaced?,
+        }
+    }
+    offer.as_mut().map(Offer::publish).transpose()?;
     ready(&addresses);
 
-    let frozen = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
+    let end = tokio::select! {
+        () = asked(&mut terminate, &mut interrupt) => End::Asked,
         // Routes that no longer change are a slow outage: whoever watches this process should start it again.
-        _ = &mut publishing => true,
+        _ = &mut publishing => End::Frozen,
+        () = replaced(&offer, &offered) => End::Replaced,
     };
-    tracing::info!(limit = ?drain, "stopping; running requests may end");
+    match end {
+        End::Replaced => {
+            // Both have this socket, and the other one's answers are those that count.
+            administrating.abort();
+            drop(offer);
+        }
+        End::Asked | End::Frozen => offer.into_iter().for_each(Offer::withdraw),
+    }
+    drop(offered);
+    tracing::info!(limit = ?drain, replaced = end == End::Replaced, "stopping; running requests may end");
     stop.send_replace(Some(drain));
     for thread in threads {
         // A second signal is for those who do not want to wait.
         let joined = tokio::task::spawn_blocking(move || thread.join());
         tokio::select! {
             joined = joined => joined.context("waiting for a worker")?.map_err(|_| anyhow!("a worker panicked"))?,
-            _ = terminate.recv() => bail!("stopped before all requests had ended"),
-            _ = interrupt.recv() => bail!("stopped before all requests had ended"),
+            () = asked(&mut terminate, &mut interrupt) => bail!("stopped before all requests had ended"),
         }
     }
-    ensure!(!frozen, "the publisher ended, which is a mistake in the gateway; please report it");
+    ensure!(end != End::Frozen, "the publisher ended, which is a mistake in the gateway; please report it");
     Ok(())
+}
+
+/// What clients come to, and whom it is from and for.
+struct Opened {
+    spread: Spread,
+    /// Whose sockets these were.
+    predecessor: Option<Predecessor>,
+    /// Where the next gateway asks for them.
+    offer: Option<Offer>,
+    /// What it gets. Kept only where there is an offer: a copy keeps a socket open when its worker has closed it.
+    offered: Option<Sockets>,
+}
+
+/// Reads the files of TLS, and opens everything that is listened on.
+async fn open(config: &Config, workers: usize) -> Result<Opened> {
+    let wanted = config.all_listeners();
+    if let Some(twice) = config.listened_twice() {
+        bail!("{twice} is to be listened on twice");
+    }
+    let (tls, mistakes, warnings) = acceptors(config, &wanted);
+    if !mistakes.is_empty() {
+        bail!("{mistakes}");
+    }
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let followed = Arc::new(Followed::default());
+    tls.iter().flatten().for_each(|acceptor| followed.add(acceptor));
+    tokio::spawn(followed.follow());
+
+    let (predecessor, received) = match &config.handover {
+        Some(path) => handover::ask(path).await?.unzip(),
+        None => (None, None),
+    };
+    let offer = config.handover.as_deref().map(Offer::prepare).transpose()?;
+    let places: Vec<SocketAddr> = wanted.iter().map(|it| it.address).collect();
+    let sockets = Sockets::open(&places, config.admin, workers, received.unwrap_or_default())?;
+    let offered = offer.is_some().then(|| sockets.again()).transpose().context("copying the listening sockets")?;
+    let spread = Spread::new(sockets, &wanted, &tls, &config.limits, workers)?;
+    Ok(Opened { spread, predecessor, offer, offered })
+}
+
+/// Why the gateway ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// By a signal.
+    Asked,
+    /// Another one has taken its place.
+    Replaced,
+    /// The publisher ended.
+    Frozen,
+}
+
+/// Completes when a signal asks for the end.
+async fn asked(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Completes when another gateway has taken over; never where none can.
+async fn replaced(offer: &Option<Offer>, offered: &Option<Sockets>) {
+    match (offer, offered) {
+        (Some(offer), Some(offered)) => offer.serve(offered).await,
+        _ => std::future::pending().await,
+    }
+}
+
+/// For each listener what it shows to its clients, if it has TLS; what is wrong with the files, and what there is to
+/// warn of.
+pub fn acceptors(
+    config: &Config,
+    listeners: &[config::Listener],
+) -> (Vec<Option<Arc<Acceptor>>>, Mistakes, Vec<String>) {
+    let (mut all, mut warnings) = (Vec::new(), Vec::new());
+    let mut mistakes = Mistakes { file: config.source.path.clone(), all: Vec::new() };
+    for listener in listeners {
+        let loaded = listener.tls.as_ref().map(|tls| Acceptor::load(listener.address, tls, &listener.protocols));
+        all.push(match loaded {
+            Some(Ok((acceptor, told))) => {
+                warnings.extend(told.into_iter().map(|it| format!("listener {}: {it}", listener.address)));
+                Some(acceptor)
+            }
+            Some(Err(refused)) => {
+                let message = format!("{refused} (listener {})", listener.address);
+                mistakes.all.push(mistake_at(config, &refused.at, message));
+                None
+            }
+            None => None,
+        });
+    }
+    (all, mistakes, warnings)
 }
 
 /// Starts the registries that are configured; the first is believed first.
@@ -233,6 +360,11 @@ fn warn_of_restart(before: &Config, after: &Config) {
         let plugins = &config.plugins;
         [
             ("listen", format!("{:?}", config.listen)),
+            ("listeners", format!("{:?}", config.listeners.iter().map(toml::Spanned::get_ref).collect::<Vec<_>>())),
+            ("handover", format!("{:?}", config.handover)),
+            ("limits.header_timeout", format!("{:?}", config.limits.header_timeout)),
+            ("limits.connections", config.limits.connections.to_string()),
+            ("limits.connections_per_client", config.limits.connections_per_client.to_string()),
             ("admin", config.admin.to_string()),
             ("workers", config.workers.to_string()),
             ("registry", format!("{:?}", config.registry)),

@@ -3,11 +3,18 @@
 
 pub mod config;
 pub mod watch;
+pub mod timer;
+pub mod stream;
+pub mod tls;
 pub mod registry;
 pub mod endpoint;
+pub mod message;
+pub mod http1;
+pub mod http2;
 pub mod plugin;
 pub mod routes;
 pub mod snapshot;
+pub mod health;
 pub mod publisher;
 pub mod error;
 pub mod proxy;

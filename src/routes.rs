@@ -12,12 +12,11 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use http::request::Parts;
-use http::uri::PathAndQuery;
 use http::{HeaderName, Method};
 use rustc_hash::FxHashMap;
 
 use crate::config::{AutoRoutes, BalancerFailure, FilterFailure, PathPrefix, Timeouts};
+use crate::message::RequestHead;
 use crate::plugin::Binding;
 
 /// Where a request goes and what happens to it on the way.
@@ -39,6 +38,8 @@ pub struct Route {
     pub timeout: Timeouts,
     /// How often another endpoint is tried.
     pub retries: u32,
+    /// Bytes of a request's body; 0: any number.
+    pub max_body: u64,
 }
 
 /// A plugin in use on a route.
@@ -73,11 +74,12 @@ impl Matcher {
         (Reverse(!self.methods.is_empty()), Reverse(self.headers.len()), self.order)
     }
 
-    fn takes(&self, head: &Parts) -> bool {
+    fn takes(&self, head: &RequestHead) -> bool {
         (self.methods.is_empty() || self.methods.contains(&head.method))
-            && self.headers.iter().all(|(name, value)| {
-                head.headers.get_all(name).iter().any(|given| given.as_bytes() == value.as_bytes())
-            })
+            && self
+                .headers
+                .iter()
+                .all(|(name, value)| head.fields.all(name.as_str()).any(|given| given == value.as_bytes()))
     }
 }
 
@@ -99,15 +101,24 @@ struct Table(FxHashMap<Box<str>, Vec<Arc<Route>>>);
 
 /// What a request asks for.
 #[derive(Debug)]
-pub enum Target<'r, 'h> {
-    /// This route, with this path and query sent on.
-    Explicit(&'r Route, PathAndQuery),
+pub enum Found<'r, 'h> {
+    /// This route, with the path sent on without so many bytes at its beginning.
+    Explicit(&'r Route, usize),
     /// The implicit route of the service of this name, if there is such a service.
-    Implicit(Cow<'h, str>, PathAndQuery),
+    Implicit(Cow<'h, str>, Sent<'h>),
     /// No route.
     Nothing,
     /// A header route whose `service_name` or `api_name` cannot be used; the reason.
     Malformed(&'static str),
+}
+
+/// The path that an implicit route sends on.
+#[derive(Debug)]
+pub enum Sent<'h> {
+    /// The request's own without so many bytes at its beginning.
+    Rest(usize),
+    /// This one, which has seen no path policy yet.
+    Other(&'h [u8]),
 }
 
 /// Names the service in a header route.
@@ -165,36 +176,31 @@ impl Routes {
     }
 
     /// What the request asks for.
-    pub fn find<'r, 'h>(&'r self, head: &'h Parts) -> Target<'r, 'h> {
-        if let Some(target) = self.by_header(head) {
-            return target;
+    pub fn find<'r, 'h>(&'r self, head: &'h RequestHead) -> Found<'r, 'h> {
+        if let Some(found) = self.by_header(head) {
+            return found;
         }
-        let path = head.uri.path();
+        let path = head.target.path();
         match self.explicit(head, path) {
-            Some(route) if route.strip_prefix => {
-                Target::Explicit(route, rest(&head.uri, route.matcher.prefix.as_str().len()))
-            }
-            Some(route) => Target::Explicit(route, rest(&head.uri, 0)),
-            None => self.implicit(head, path),
+            Some(route) if route.strip_prefix => Found::Explicit(route, cut(route.matcher.prefix.as_str().len())),
+            Some(route) => Found::Explicit(route, 0),
+            None => self.implicit(path),
         }
     }
 
-    fn by_header<'r, 'h>(&'r self, head: &'h Parts) -> Option<Target<'r, 'h>> {
+    fn by_header<'r, 'h>(&'r self, head: &'h RequestHead) -> Option<Found<'r, 'h>> {
         let prefix = self.header.as_ref()?;
-        if head.uri.path() != prefix.as_str() {
+        if head.target.path() != prefix.as_str() {
             return None;
         }
-        let Ok(service) = std::str::from_utf8(head.headers.get(&SERVICE_NAME)?.as_bytes()) else {
-            return Some(Target::Malformed("the header service_name is not UTF-8"));
+        let Ok(service) = std::str::from_utf8(head.fields.get(SERVICE_NAME.as_str())?) else {
+            return Some(Found::Malformed("the header service_name is not UTF-8"));
         };
-        let path = head.headers.get(&API_NAME).map_or(&b"/"[..], |path| path.as_bytes());
-        match PathAndQuery::try_from(path) {
-            Ok(path) if path.as_str().starts_with('/') => Some(Target::Implicit(service.into(), path)),
-            _ => Some(Target::Malformed("the header api_name is not a path that starts with a slash")),
-        }
+        let path = head.fields.get(API_NAME.as_str()).unwrap_or(b"/");
+        Some(Found::Implicit(service.into(), Sent::Other(path)))
     }
 
-    fn explicit(&self, head: &Parts, path: &str) -> Option<&Route> {
+    fn explicit(&self, head: &RequestHead, path: &str) -> Option<&Route> {
         if !self.exact.is_empty() || !self.wildcard.is_empty() {
             let host = host(head);
             if let Some(route) = self.exact.get(&*host).and_then(|table| table.find(head, path)) {
@@ -211,23 +217,23 @@ impl Routes {
         self.any.find(head, path)
     }
 
-    fn implicit<'r, 'h>(&'r self, head: &'h Parts, path: &'h str) -> Target<'r, 'h> {
-        let Some(auto) = &self.auto else { return Target::Nothing };
+    fn implicit<'r, 'h>(&'r self, path: &'h str) -> Found<'r, 'h> {
+        let Some(auto) = &self.auto else { return Found::Nothing };
         let prefix = auto.prefix.as_str().trim_end_matches('/');
         let Some(named) = path.strip_prefix(prefix).and_then(|path| path.strip_prefix('/')) else {
-            return Target::Nothing;
+            return Found::Nothing;
         };
         let name = named.split('/').next().unwrap_or_default();
         if name.is_empty() {
-            return Target::Nothing;
+            return Found::Nothing;
         }
-        let Some(service) = decode(name) else { return Target::Nothing };
-        Target::Implicit(service, rest(&head.uri, prefix.len() + 1 + name.len()))
+        let Some(service) = decode(name) else { return Found::Nothing };
+        Found::Implicit(service, Sent::Rest(prefix.len() + 1 + name.len()))
     }
 }
 
 impl Table {
-    fn find(&self, head: &Parts, path: &str) -> Option<&Route> {
+    fn find(&self, head: &RequestHead, path: &str) -> Option<&Route> {
         if self.0.is_empty() {
             return None;
         }
@@ -249,23 +255,14 @@ impl Table {
     }
 }
 
-/// The path and query without the first `cut` bytes of the path.
-fn rest(uri: &http::Uri, cut: usize) -> PathAndQuery {
-    let all = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    // The prefix `/` is one byte of every path and stays.
-    let rest = if cut <= 1 { all } else { all.get(cut..).unwrap_or_default() };
-    let made =
-        if rest.starts_with('/') { PathAndQuery::try_from(rest) } else { PathAndQuery::try_from(format!("/{rest}")) };
-    // A suffix of a valid path is one; `/` is the honest answer should that ever not hold.
-    made.unwrap_or_else(|_| PathAndQuery::from_static("/"))
+/// The bytes that a prefix takes off a path: the prefix `/` is one byte of every path and stays.
+fn cut(prefix: usize) -> usize {
+    if prefix <= 1 { 0 } else { prefix }
 }
 
 /// The host asked for, in lower case and without the port; empty if none was.
-fn host(head: &Parts) -> Cow<'_, str> {
-    let authority = match head.uri.authority() {
-        Some(authority) => authority.as_str(),
-        None => head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
-    };
+fn host(head: &RequestHead) -> Cow<'_, str> {
+    let authority = head.authority().unwrap_or_default();
     // An IPv6 address has colons of its own, inside brackets.
     let host = match authority.rfind(':') {
         Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
@@ -340,24 +337,29 @@ mod tests {
             filters: Box::default(),
             timeout: Timeouts::default(),
             retries: 0,
+            max_body: 0,
         })
     }
 
-    fn head(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
-        let mut request = http::Request::builder().method(method).uri(uri);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.body(()).unwrap().into_parts().0
+    fn head(method: &str, target: &str, headers: &[(&str, &str)]) -> RequestHead {
+        let mut head = RequestHead::new(method.parse().unwrap(), target);
+        headers.iter().for_each(|(name, value)| head.fields.append(*name, value.as_bytes()));
+        head
     }
 
     /// The name of the route and the path sent on; a service's name in angle brackets.
-    fn found(routes: &Routes, head: Parts) -> String {
+    fn found(routes: &Routes, head: RequestHead) -> String {
+        let rest = |cut| {
+            let mut target = head.target.clone();
+            target.cut(cut);
+            target.as_str().to_owned()
+        };
         match routes.find(&head) {
-            Target::Explicit(route, path) => format!("{} {path}", route.name),
-            Target::Implicit(service, path) => format!("<{service}> {path}"),
-            Target::Nothing => "nothing".into(),
-            Target::Malformed(why) => why.into(),
+            Found::Explicit(route, cut) => format!("{} {}", route.name, rest(cut)),
+            Found::Implicit(service, Sent::Rest(cut)) => format!("<{service}> {}", rest(cut)),
+            Found::Implicit(service, Sent::Other(path)) => format!("<{service}> {}", String::from_utf8_lossy(path)),
+            Found::Nothing => "nothing".into(),
+            Found::Malformed(why) => why.into(),
         }
     }
 
@@ -424,11 +426,7 @@ mod tests {
             ("/services", &[], "<services> /"),
             ("/services", &[("service_name", "s 1"), ("api_name", "/user?id=1")], "<s 1> /user?id=1"),
             ("/services", &[("service_name", "s1")], "<s1> /"),
-            (
-                "/services",
-                &[("service_name", "s1"), ("api_name", "user")],
-                "the header api_name is not a path that starts with a slash",
-            ),
+            ("/services", &[("service_name", "s1"), ("api_name", "user")], "<s1> user"),
             ("/services/x", &[("service_name", "s1")], "<services> /x"),
         ] {
             assert_eq!(found(&routes, head("GET", uri, headers)), expected, "{uri} {headers:?}");

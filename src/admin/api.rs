@@ -4,12 +4,10 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use crate::endpoint::Endpoint;
 use crate::plugin::library::Status;
 use crate::routes::{Route, Use};
 use crate::snapshot::{Service, Snapshot};
-
-/// Thousandths of failed requests above which an endpoint is called failing.
-const FAILING: u32 = 500;
 
 /// All services with their endpoints, by name.
 pub(super) fn services(snapshot: &Snapshot) -> String {
@@ -22,35 +20,56 @@ pub(super) fn services(snapshot: &Snapshot) -> String {
 }
 
 fn service(service: &Service) -> Value {
-    let endpoints: Vec<Value> = service
-        .endpoints
-        .iter()
-        .map(|endpoint| {
-            let (spec, live) = (&endpoint.spec, &endpoint.live);
-            let (picks, failed) = live.totals();
-            let labels: serde_json::Map<String, Value> =
-                spec.labels.iter().map(|(name, value)| (name.to_string(), value.as_ref().into())).collect();
-            json!({
-                "address": spec.address.to_string(),
-                "scheme": spec.scheme,
-                "weight": spec.weight,
-                "zone": *spec.zone,
-                "labels": labels,
-                "source": service.registry,
-                "health": if live.failures() >= FAILING { "failing" } else { "passing" },
-                "inflight": live.inflight(),
-                "latency_us": live.latency().as_micros() as u64,
-                "failures_per_thousand": live.failures(),
-                "picks": picks,
-                "failed": failed,
-            })
-        })
-        .collect();
+    let endpoints: Vec<Value> = service.all.iter().map(|it| endpoint(service, it)).collect();
     json!({
         "name": *service.name,
         "source": service.registry,
         "route": service.implicit.as_ref().map(|route| &*route.name),
+        "panic": service.panic,
+        "retries_refused": service.budget.exhausted(),
         "endpoints": endpoints,
+    })
+}
+
+fn endpoint(service: &Service, endpoint: &Endpoint) -> Value {
+    let (spec, live) = (&endpoint.spec, &endpoint.live);
+    let (picks, failed) = live.totals();
+    let (checks_passed, checks_failed) = live.checks();
+    let load = live.load();
+    let labels: serde_json::Map<String, Value> =
+        spec.labels.iter().map(|(name, value)| (name.to_string(), value.as_ref().into())).collect();
+    let standing = service.standings.get(&live.id);
+    let unhealthy = standing.and_then(|it| it.unhealthy.as_ref());
+    let ejected = standing.and_then(|it| it.ejected.as_ref());
+    // The checks have the last word: they will not pass because a rest is over.
+    let (health, reason, since) = match (unhealthy, ejected) {
+        (Some(it), _) => ("unhealthy", Some(&it.reason), Some(it.since)),
+        (None, Some(it)) => ("ejected", Some(&it.reason), Some(it.since)),
+        (None, None) => ("healthy", None, None),
+    };
+    json!({
+        "address": spec.address.to_string(),
+        "scheme": spec.scheme,
+        "weight": spec.weight,
+        "zone": *spec.zone,
+        "labels": labels,
+        "source": service.registry,
+        "health": health,
+        "reason": reason.map(|it| &**it),
+        "since": since.map(time),
+        "until": ejected.filter(|_| health == "ejected").map(|it| time(it.until)),
+        "candidate": service.endpoints.has(endpoint),
+        "inflight": load.requests,
+        "connections": load.connections,
+        "pending": load.pending,
+        "latency_us": live.latency().as_micros() as u64,
+        "failures_per_thousand": live.failures(),
+        "picks": picks,
+        "failed": failed,
+        "refused": live.refused(),
+        "ejections": live.ejections(),
+        "checks_passed": checks_passed,
+        "checks_failed": checks_failed,
     })
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::proxy::metrics;
 use crate::registry::Stats;
+use crate::server::listener::Listener;
 use crate::snapshot::Current;
 
 mod api;
@@ -37,6 +38,8 @@ pub struct State {
     pub workers: Vec<Arc<metrics::Worker>>,
     /// What the registries count, by name.
     pub registries: Vec<(&'static str, Arc<Stats>)>,
+    /// Where requests are taken.
+    pub listeners: Vec<Arc<Listener>>,
     /// Some when the gateway takes no new connections any more.
     pub stop: watch::Receiver<Option<Duration>>,
 }

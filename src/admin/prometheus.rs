@@ -4,10 +4,12 @@ use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::State;
+use crate::endpoint::Endpoint;
 use crate::error::KINDS;
 use crate::proxy::metrics::{BOUNDS, Worker};
 use crate::registry;
-use crate::snapshot::Snapshot;
+use crate::server::listener::Listener;
+use crate::snapshot::{Service, Snapshot};
 
 /// What this text is.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -17,6 +19,7 @@ pub(super) fn text(state: &State, snapshot: &Snapshot) -> String {
     let mut out = String::with_capacity(16 << 10);
     // Writing to a string does not fail.
     let _ = requests(&mut out, &state.workers)
+        .and_then(|()| listeners(&mut out, state))
         .and_then(|()| endpoints(&mut out, snapshot))
         .and_then(|()| plugins(&mut out, snapshot))
         .and_then(|()| registries(&mut out, state, snapshot));
@@ -77,37 +80,76 @@ fn requests(out: &mut String, workers: &[std::sync::Arc<Worker>]) -> fmt::Result
     single("moongate_upstream_connects_total", "counter", "Connections opened to endpoints.", connects)?;
     let (accepted, closed) = (sum(&|it| &it.accepted), sum(&|it| &it.closed));
     single("moongate_connections_accepted_total", "counter", "Client connections accepted.", accepted)?;
+    let abused = "HTTP/2 connections ended for floods of resets or of frames that carry nothing.";
+    single("moongate_connections_abusive_total", "counter", abused, sum(&|it| &it.abused))?;
     single("moongate_connections_open", "gauge", "Client connections open.", accepted.saturating_sub(closed))
+}
+
+fn listeners(out: &mut String, state: &State) -> fmt::Result {
+    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Listener) -> u64| {
+        head(out, name, kind, help)?;
+        for listener in &state.listeners {
+            writeln!(out, "{name}{{listener=\"{}\"}} {}", listener.bound, value(listener))?;
+        }
+        Ok(())
+    };
+    let open = "Connections open, or in their handshake.";
+    each("moongate_listener_connections", "gauge", open, &|it| it.open().into())?;
+    let refused = "Connections closed at once because there were too many.";
+    each("moongate_listener_refused_total", "counter", refused, &|it| it.refused.load(Relaxed))?;
+    let failed = "TLS handshakes that came to nothing.";
+    each("moongate_listener_failed_handshakes_total", "counter", failed, &|it| it.failed_handshakes.load(Relaxed))
 }
 
 fn endpoints(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     let mut services: Vec<_> = snapshot.services.values().collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&crate::endpoint::Live) -> f64| {
+    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Service, &Endpoint) -> f64| {
         head(out, name, kind, help)?;
         for service in &services {
-            for endpoint in service.endpoints.iter() {
-                let (service, address) = (Label(&service.name), endpoint.spec.address);
-                let value = value(&endpoint.live);
-                writeln!(out, "{name}{{service=\"{service}\",endpoint=\"{address}\"}} {value}")?;
+            for endpoint in service.all.iter() {
+                let (name_label, address) = (Label(&service.name), endpoint.spec.address);
+                let value = value(service, endpoint);
+                writeln!(out, "{name}{{service=\"{name_label}\",endpoint=\"{address}\"}} {value}")?;
             }
         }
         Ok(())
     };
-    each("moongate_endpoint_picks_total", "counter", "Requests sent to an endpoint.", &|it| it.totals().0 as f64)?;
+    let picks = "Requests sent to an endpoint.";
+    each("moongate_endpoint_picks_total", "counter", picks, &|_, it| it.live.totals().0 as f64)?;
     let failed = "Requests that an endpoint did not answer.";
-    each("moongate_endpoint_failures_total", "counter", failed, &|it| it.totals().1 as f64)?;
+    each("moongate_endpoint_failures_total", "counter", failed, &|_, it| it.live.totals().1 as f64)?;
     let inflight = "Requests whose response has not ended.";
-    each("moongate_endpoint_inflight", "gauge", inflight, &|it| it.inflight().into())?;
+    each("moongate_endpoint_inflight", "gauge", inflight, &|_, it| it.live.inflight().into())?;
+    let connections = "Connections, idle ones too.";
+    each("moongate_endpoint_connections", "gauge", connections, &|_, it| it.live.load().connections.into())?;
     let latency = "Decaying mean time to the head of a response.";
-    each("moongate_endpoint_latency_seconds", "gauge", latency, &|it| it.latency().as_secs_f64())?;
+    each("moongate_endpoint_latency_seconds", "gauge", latency, &|_, it| it.live.latency().as_secs_f64())?;
+    let candidate = "1 if requests go to the endpoint.";
+    each("moongate_endpoint_candidate", "gauge", candidate, &|service, it| f64::from(service.endpoints.has(it)))?;
+    let ejections = "Times the endpoint was left out because of failures.";
+    each("moongate_endpoint_ejections_total", "counter", ejections, &|_, it| it.live.ejections() as f64)?;
+    let refused = "Requests that an endpoint did not get because of a limit.";
+    each("moongate_endpoint_refused_total", "counter", refused, &|_, it| it.live.refused() as f64)?;
+    let passed = "Active checks that passed.";
+    each("moongate_endpoint_checks_passed_total", "counter", passed, &|_, it| it.live.checks().0 as f64)?;
+    let failed = "Active checks that failed.";
+    each("moongate_endpoint_checks_failed_total", "counter", failed, &|_, it| it.live.checks().1 as f64)?;
 
-    head(out, "moongate_service_endpoints", "gauge", "Endpoints of a service.")?;
-    for service in &services {
-        let count = service.endpoints.len();
-        writeln!(out, "moongate_service_endpoints{{service=\"{}\"}} {count}", Label(&service.name))?;
-    }
-    Ok(())
+    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Service) -> u64| {
+        head(out, name, kind, help)?;
+        for service in &services {
+            writeln!(out, "{name}{{service=\"{}\"}} {}", Label(&service.name), value(service))?;
+        }
+        Ok(())
+    };
+    each("moongate_service_endpoints", "gauge", "Endpoints of a service.", &|it| it.all.len() as u64)?;
+    let candidates = "Endpoints of a service that requests go to.";
+    each("moongate_service_candidates", "gauge", candidates, &|it| it.endpoints.len() as u64)?;
+    let panic = "1 if too few endpoints are well, so that all are used.";
+    each("moongate_service_panic", "gauge", panic, &|it| it.panic.into())?;
+    let refused = "Retries that the budget did not allow.";
+    each("moongate_service_retries_refused_total", "counter", refused, &|it| it.budget.exhausted())
 }
 
 fn plugins(out: &mut String, snapshot: &Snapshot) -> fmt::Result {

@@ -47,11 +47,17 @@ fn check(options: &Options, plugins: impl FnOnce(&Config) -> (Box<Known>, Vec<St
     let mut of_plugins = check_plugins(&config, &*known);
     mistakes.file.clone_from(&of_plugins.file);
     mistakes.all.append(&mut of_plugins.all);
+    let (_, mut of_tls, warnings) = gateway::acceptors(&config, &config.all_listeners());
+    mistakes.all.append(&mut of_tls.all);
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     mistakes.all.sort_by_key(|it| it.place.as_ref().map(|place| (place.line, place.column)));
     // A services file that is not there yet is waited for, so it is no mistake.
     let services = config.registry.file.as_ref().filter(|it| it.path.exists());
     let of_services = services.and_then(|services| registry::file::load(&services.path).err());
     let mut told = refused;
+    // Where it is the file's, it is told with its line; but the command line can say an address of the file's too.
+    let twice = config.listened_twice().filter(|_| options.listen.is_some());
+    told.extend(twice.map(|it| format!("{it} is to be listened on twice")));
     let files = [Some(mistakes), of_services].into_iter().flatten().filter(|it| !it.is_empty());
     told.extend(files.map(|it| it.to_string()));
     if told.is_empty() { Ok(config.routes.len()) } else { Err(told) }

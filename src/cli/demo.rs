@@ -17,7 +17,7 @@ pub fn run(options: DemoOptions) -> ExitCode {
     config.admin = options.admin.unwrap_or(config.admin);
     config.plugins.dir = options.plugins.unwrap_or(config.plugins.dir);
     super::block_on(demo::run(config, |addresses, services| {
-        let (base, admin) = (addresses.listen[0], addresses.admin);
+        let (base, admin) = (addresses.listen[0].0, addresses.admin);
         println!(
             "Moongate is at http://{base}, its admin API at http://{admin}.\n\
              The registry is {}: edit a line, and the routes follow.\n\

@@ -88,7 +88,7 @@ pub struct Options {
     /// The configuration [default: moongate.toml if it exists] [env: MOONGATE_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where requests are taken, several with commas [default: 0.0.0.0:8080] [env: MOONGATE_LISTEN]
+    /// Where plain requests are taken, several with commas [default: 0.0.0.0:8080] [env: MOONGATE_LISTEN]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<Listen>,
     /// Where the admin API is served [default: 127.0.0.1:9900] [env: MOONGATE_ADMIN]
@@ -100,6 +100,9 @@ pub struct Options {
     /// A ZooKeeper ensemble, as in a:2181,b:2181/chroot [env: MOONGATE_ZOOKEEPER]
     #[arg(long, value_name = "HOSTS")]
     pub zookeeper: Option<Servers>,
+    /// The socket at which the next gateway takes over from this one [env: MOONGATE_HANDOVER]
+    #[arg(long, value_name = "PATH")]
+    pub handover: Option<PathBuf>,
     /// Worker threads, 0: one for each core [default: 0] [env: MOONGATE_WORKERS]
     #[arg(long, value_name = "N", value_parser = parse_workers)]
     pub workers: Option<usize>,
@@ -142,6 +145,7 @@ pub fn parse(
             variables.value(&mut options.admin, "MOONGATE_ADMIN", parse_address)?;
             variables.path(&mut options.plugins, "MOONGATE_PLUGINS");
             variables.value(&mut options.zookeeper, "MOONGATE_ZOOKEEPER", str::parse)?;
+            variables.path(&mut options.handover, "MOONGATE_HANDOVER");
             variables.value(&mut options.workers, "MOONGATE_WORKERS", parse_workers)?;
             let secret = |text: &str| Ok(Secret(text.to_owned()));
             variables.value(&mut options.zookeeper_auth, "MOONGATE_ZOOKEEPER_AUTH", secret)?;
@@ -207,10 +211,12 @@ fn survey_in(dir: &Path, options: &Options) -> (Option<(Config, Option<PathBuf>)
 
 /// With what the command line and the environment say instead.
 fn layered(mut config: Config, path: Option<&Path>, dir: &Path, options: &Options) -> Config {
-    let Options { config: _, listen, admin, plugins, zookeeper, workers, zookeeper_auth } = options.clone();
+    let Options { config: _, listen, admin, plugins, zookeeper, handover, workers, zookeeper_auth } = options.clone();
+    // Only the plain addresses: what a flag cannot say (certificates) it should not take away either.
     config.listen = listen.unwrap_or(config.listen);
     config.admin = admin.unwrap_or(config.admin);
     config.plugins.dir = plugins.unwrap_or(config.plugins.dir);
+    config.handover = handover.or(config.handover);
     config.workers = workers.unwrap_or(config.workers);
     if let Some(servers) = zookeeper {
         config.registry.zookeeper.get_or_insert_default().servers = servers;
@@ -308,6 +314,7 @@ mod tests {
             ("admin", "127.0.0.1:3"),
             ("plugins", "p"),
             ("zookeeper", "a:2181,b/chroot"),
+            ("handover", "h.sock"),
             ("workers", "4"),
         ];
         let mut flags = vec!["run".to_owned()];
@@ -318,7 +325,7 @@ mod tests {
         assert_eq!(format!("{flags:?}"), format!("{variables:?}"));
         assert_eq!(flags.listen.unwrap().0.len(), 2);
         assert!(flags.config.is_some() && flags.admin.is_some() && flags.plugins.is_some());
-        assert!(flags.zookeeper.is_some() && flags.workers == Some(4));
+        assert!(flags.zookeeper.is_some() && flags.handover.is_some() && flags.workers == Some(4));
     }
 
     #[test]

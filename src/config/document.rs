@@ -270,6 +270,7 @@ fn plain(message: &str) -> String {
             "a sequence" => "a list",
             "a map" => "a table",
             "a boolean" => "true or false",
+            "path string" => "a path",
             "i64" | "u16" | "u32" | "usize" => "a whole number",
             it if it.starts_with("struct ") => "a table",
             it => it,

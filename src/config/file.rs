@@ -5,11 +5,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::document::Document;
 use super::mistakes::{Mistake, Mistakes};
-use super::{Config, Kind, Route, Source};
+use super::upstream::Settings;
+use super::{Config, Kind, Listener, Route, Source};
 
 /// Reads a configuration. Relative paths in it start at its own directory.
 pub fn load(path: &Path) -> Result<Config, Mistakes> {
@@ -41,6 +43,10 @@ fn read(text: &str, path: &Path) -> (Option<Config>, Mistakes) {
     };
     let (config, mut all) = document.read::<Config>();
     let config = config.map(|mut config| {
+        // The default is for those who say nothing of where to listen.
+        if !config.listeners.is_empty() && document.find(&["listen"]).is_none() {
+            config.listen.0.clear();
+        }
         across(&config, &document, &mut all);
         resolve(&mut config, path.parent().unwrap_or(Path::new("")));
         config.source = Source { path: path.to_owned(), text: text.into() };
@@ -81,6 +87,14 @@ pub fn check_plugins(config: &Config, known: &dyn Fn(&str, Kind, &str) -> Result
     Mistakes { file: config.source.path.clone(), all }
 }
 
+/// What is found wrong later with something that stands at this place of the configuration.
+pub fn mistake_at(config: &Config, at: &Range<usize>, message: String) -> Mistake {
+    match Document::parse(&config.source.text) {
+        Ok(document) if !at.is_empty() => document.mistake_at(at, message),
+        _ => Mistake { place: None, key: String::new(), message },
+    }
+}
+
 /// What only two values together can have wrong. A route with a mistake of its own is left alone: what is left of
 /// it would be compared, not what was meant.
 fn across(config: &Config, document: &Document<'_>, all: &mut Vec<Mistake>) {
@@ -107,12 +121,36 @@ fn across(config: &Config, document: &Document<'_>, all: &mut Vec<Mistake>) {
             found.push(document.mistake_at(&prefix, same));
         }
     }
+    for (number, listener) in config.listeners.iter().enumerate() {
+        let address = listener.get_ref().address;
+        let same = |it: &&toml::Spanned<Listener>| it.get_ref().address == address;
+        let first = match config.listeners[..number].iter().find(same) {
+            Some(first) => Some(first.span()),
+            None => document.find(&["listen"]).filter(|_| config.listen.0.contains(&address)),
+        };
+        if let Some(first) = first.filter(|_| address.port() != 0) {
+            let at = document.value_of(&listener.span(), "address").unwrap_or_else(|| listener.span());
+            let same = format!("\"{address}\" is listened on by line {} already", document.line(&first));
+            found.push(document.mistake_at(&at, same));
+        }
+    }
     if let Some(zookeeper) = &config.registry.zookeeper
         && zookeeper.auth.is_some()
         && zookeeper.auth_file.is_some()
     {
         let at = document.find(&["registry", "zookeeper", "auth_file"]).unwrap_or_default();
         found.push(document.mistake_at(&at, "\"auth\" is there too, and only one of them can be meant".into()));
+    }
+    let services = config.services.keys().map(|name| (vec!["services", &*name.0], config.settings(name)));
+    let all_services = (vec!["upstream"], config.upstream.over(Settings::default()));
+    for (mut keys, settings) in std::iter::once(all_services).chain(services) {
+        keys.push("outlier");
+        let written = document.find(&keys).filter(|_| settings.outlier.eject > settings.outlier.max_eject);
+        if let Some(at) = written {
+            let [eject, most] = [settings.outlier.eject, settings.outlier.max_eject].map(humantime::format_duration);
+            let at = ["eject", "max_eject"].iter().find_map(|key| document.value_of(&at, key)).unwrap_or(at);
+            found.push(document.mistake_at(&at, format!("eject = \"{eject}\" is longer than max_eject = \"{most}\"")));
+        }
     }
     all.append(&mut found);
     all.sort_by_key(|it| it.place.as_ref().map(|it| (it.line, it.column)));
@@ -128,6 +166,12 @@ fn resolve(config: &mut Config, dir: &Path) {
     // `join` leaves an absolute path as it is.
     let resolve = |path: &mut PathBuf| *path = dir.join(&*path);
     resolve(&mut config.plugins.dir);
+    config.handover.as_mut().map(resolve);
+    for listener in &mut config.listeners {
+        if let Some(tls) = &mut listener.get_mut().tls {
+            tls.resolve(dir);
+        }
+    }
     if let Some(file) = &mut config.registry.file {
         resolve(&mut file.path);
     }

@@ -3,6 +3,7 @@
 //! Nothing here is compiled, resolved or opened; that is what [`crate::routes`], [`crate::plugin`] and
 //! [`crate::registry`] do with it. How a file becomes these types, and how its mistakes are told, is in [`mod@file`].
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -14,20 +15,32 @@ use toml::Spanned;
 
 pub(crate) mod document;
 pub mod file;
+pub mod limits;
+pub mod listeners;
 pub mod mistakes;
+pub mod network;
 pub mod plugin_use;
+pub mod tls;
+pub mod upstream;
 pub mod values;
 
+pub use limits::{Limits, Paths};
+pub use listeners::{Listener, Protocol, Protocols};
+pub use network::Network;
+pub use upstream::Upstream;
 pub use values::{
-    ByteSize, HeaderName, HostName, Listen, MethodName, PathPrefix, PluginName, Servers, ServiceName, Time, ZnodePath,
+    ByteSize, HeaderName, HostName, Listen, MethodName, PathPrefix, Percent, PluginName, Servers, ServiceName, Time,
+    ZnodePath,
 };
 
 /// The whole of `moongate.toml`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where requests are taken: one address or a list.
+    /// Where plain requests are taken: one address or a list. Empty if the file has only [`Self::listeners`].
     pub listen: Listen,
+    /// Where else requests are taken, with TLS for example.
+    pub listeners: Vec<Spanned<Listener>>,
     /// Where the admin API is served.
     #[serde(deserialize_with = "values::address")]
     pub admin: SocketAddr,
@@ -39,12 +52,26 @@ pub struct Config {
     /// How long running requests may take to end after SIGTERM; zero: none.
     #[serde(deserialize_with = "values::time_or_zero")]
     pub drain: Time,
+    /// The socket at which a gateway that is to take this one's place asks for its listeners; none if absent.
+    pub handover: Option<PathBuf>,
+    /// Peers whose `X-Forwarded-*` and `Forwarded` are believed; those of all others are replaced.
+    pub trusted_proxies: Vec<Network>,
+    /// Whether endpoints are sent `Forwarded` (RFC 7239) too. One that a trusted proxy sent is continued anyway.
+    pub forwarded: bool,
+    /// What a client may ask of the gateway.
+    pub limits: Limits,
+    /// Which paths a client may ask for.
+    pub paths: Paths,
     /// Where endpoints come from.
     pub registry: Registry,
     /// Where plugins come from and what they may use.
     pub plugins: Plugins,
     /// A route for every discovered service; off if absent.
     pub auto_routes: Option<AutoRoutes>,
+    /// How endpoints are treated.
+    pub upstream: Upstream,
+    /// The same for single services, by name; what is left out is as in [`Config::upstream`].
+    pub services: BTreeMap<ServiceName, Upstream>,
     /// What routes say when they say nothing.
     pub defaults: Defaults,
     /// Explicit routes, in the order of the file.
@@ -67,16 +94,35 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             listen: Listen(vec![SocketAddr::from(([0, 0, 0, 0], 8080))]),
+            listeners: Vec::new(),
             admin: SocketAddr::from(([127, 0, 0, 1], 9900)),
             workers: 0,
             header_routes: None,
             drain: Time(Duration::from_secs(30)),
+            handover: None,
+            trusted_proxies: Vec::new(),
+            forwarded: false,
+            limits: Limits::default(),
+            paths: Paths::default(),
             registry: Registry::default(),
             plugins: Plugins::default(),
             auto_routes: None,
+            upstream: Upstream::default(),
+            services: BTreeMap::new(),
             defaults: Defaults::default(),
             routes: Vec::new(),
             source: Source::default(),
+        }
+    }
+}
+
+impl Config {
+    /// How the endpoints of this service are treated.
+    pub fn settings(&self, service: &ServiceName) -> upstream::Settings {
+        let all = self.upstream.over(upstream::Settings::default());
+        match self.services.get(service) {
+            Some(one) => one.over(all),
+            None => all,
         }
     }
 }
@@ -267,6 +313,8 @@ pub struct Defaults {
     /// See [`Route::retries`].
     #[serde(deserialize_with = "values::retries")]
     pub retries: u32,
+    /// See [`Route::max_body`].
+    pub max_body: ByteSize,
 }
 
 impl Default for Defaults {
@@ -277,6 +325,7 @@ impl Default for Defaults {
             filters: Vec::new(),
             timeout: Timeouts::default(),
             retries: 2,
+            max_body: ByteSize(0),
         }
     }
 }
@@ -295,7 +344,7 @@ pub struct Route {
     pub methods: Vec<MethodName>,
     /// Headers that must have exactly these values.
     #[serde(default)]
-    pub headers: std::collections::BTreeMap<HeaderName, String>,
+    pub headers: BTreeMap<HeaderName, String>,
     /// The service that takes the request.
     pub service: ServiceName,
     /// Whether the prefix is taken off before the request is sent on.
@@ -310,6 +359,10 @@ pub struct Route {
     /// How often a request that no endpoint has acted on is sent to another. 0 to 10.
     #[serde(default, deserialize_with = "values::some_retries")]
     pub retries: Option<u32>,
+    /// Bytes of a request's body; more is answered with 413. 0: any number, because what is passed on piece by piece
+    /// costs the gateway the same whatever its size.
+    #[serde(default)]
+    pub max_body: Option<ByteSize>,
 }
 
 /// A balancer in use: `"name"` or `{ plugin = "name", config = { … }, on_failure = "…" }`.
@@ -356,6 +409,13 @@ pub struct Timeouts {
     pub header: Time,
     /// Between two pieces of a body, of the request as of the response.
     pub idle: Time,
+    /// From a request to the end of its response; zero: no limit, because a large download takes its time.
+    #[serde(deserialize_with = "values::time_or_zero")]
+    pub whole: Time,
+    /// In place of [`Self::idle`] and [`Self::whole`] where silence is usual: event streams, gRPC, and connections
+    /// that were upgraded. An hour: what is silent for longer than a coffee break, and has no keep-alive of its own,
+    /// is mostly a client that vanished.
+    pub stream: Time,
 }
 
 /// Those of [`Timeouts`] that a route has of its own.
@@ -368,6 +428,11 @@ pub struct RouteTimeouts {
     pub header: Option<Time>,
     /// See [`Timeouts::idle`].
     pub idle: Option<Time>,
+    /// See [`Timeouts::whole`].
+    #[serde(deserialize_with = "values::some_time_or_zero")]
+    pub whole: Option<Time>,
+    /// See [`Timeouts::stream`].
+    pub stream: Option<Time>,
 }
 
 impl RouteTimeouts {
@@ -377,6 +442,8 @@ impl RouteTimeouts {
             connect: self.connect.unwrap_or(defaults.connect),
             header: self.header.unwrap_or(defaults.header),
             idle: self.idle.unwrap_or(defaults.idle),
+            whole: self.whole.unwrap_or(defaults.whole),
+            stream: self.stream.unwrap_or(defaults.stream),
         }
     }
 }
@@ -387,6 +454,8 @@ impl Default for Timeouts {
             connect: Time(Duration::from_secs(1)),
             header: Time(Duration::from_secs(30)),
             idle: Time(Duration::from_secs(60)),
+            whole: Time(Duration::ZERO),
+            stream: Time(Duration::from_secs(60 * 60)),
         }
     }
 }

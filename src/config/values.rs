@@ -19,6 +19,8 @@ const MEMORY: std::ops::RangeInclusive<u64> = 64 << 10..=4 << 30;
 const CALL_TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 /// More tries only multiply the load on endpoints that are failing already.
 const MOST_RETRIES: i64 = 10;
+/// Checks that follow each other faster would be load, and a day is longer than anybody waits for one.
+const CHECK_INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
 /// Far beyond the cores of any machine; a typing error must not start a million threads.
 const MOST_WORKERS: i64 = 1024;
 
@@ -26,18 +28,18 @@ const MOST_WORKERS: i64 = 1024;
 /// itself, also within a list.
 macro_rules! written_as_string {
     ($($name:ident: $expected:literal),* $(,)?) => {$(
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
                 struct Written;
 
-                impl Visitor<'_> for Written {
+                impl serde::de::Visitor<'_> for Written {
                     type Value = $name;
 
-                    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                         out.write_str($expected)
                     }
 
-                    fn visit_str<E: Error>(self, text: &str) -> Result<$name, E> {
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
                         text.parse().map_err(E::custom)
                     }
                 }
@@ -48,8 +50,11 @@ macro_rules! written_as_string {
     )*};
 }
 
+pub(super) use written_as_string;
+
 written_as_string! {
     Time: "a time like \"10s\"",
+    Percent: "a share like \"20%\"",
     PathPrefix: "a path like \"/shop\"",
     PluginName: "a plugin's name",
     ServiceName: "a service's name",
@@ -87,6 +92,21 @@ pub(super) fn time_or_zero<'de, D: Deserializer<'de>>(from: D) -> Result<Time, D
     duration(&String::deserialize(from)?).map(Time).map_err(D::Error::custom)
 }
 
+/// [`time_or_zero`] where it is optional.
+pub(super) fn some_time_or_zero<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Time>, D::Error> {
+    time_or_zero(from).map(Some)
+}
+
+/// A [`Time`] between two health checks, where it is optional.
+pub(super) fn some_check_interval<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Time>, D::Error> {
+    let time = Time::deserialize(from)?;
+    if CHECK_INTERVAL.contains(&time.0) {
+        return Ok(Some(time));
+    }
+    let written = humantime::format_duration(time.0);
+    Err(D::Error::custom(format!("\"{written}\" is not between 10ms and 1day")))
+}
+
 /// A [`Time`] that a plugin's call may take.
 pub(super) fn call_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Time, D::Error> {
     let text = String::deserialize(from)?;
@@ -95,6 +115,19 @@ pub(super) fn call_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Time, D
         Ok(time)
     } else {
         Err(D::Error::custom(format!("{text:?} is not between 1ms and 60s")))
+    }
+}
+
+/// A share of a whole: `"20%"`, from 0 to 100, without a fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(pub u32);
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_suffix('%').and_then(|it| it.trim_end().parse().ok()).filter(|it| *it <= 100);
+        number.map(Percent).ok_or_else(|| format!("{text:?} is not a share from \"0%\" to \"100%\""))
     }
 }
 
@@ -147,6 +180,25 @@ pub(super) fn memory_limit<'de, D: Deserializer<'de>>(from: D) -> Result<ByteSiz
     } else {
         Err(D::Error::custom(format!("{} bytes is not between 64KiB and 4GiB", size.0)))
     }
+}
+
+/// A [`ByteSize`] in whole KiB from the one to the other.
+pub(super) fn kibibytes<'de, const LEAST: u64, const MOST: u64, D: Deserializer<'de>>(
+    from: D,
+) -> Result<ByteSize, D::Error> {
+    let size = ByteSize::deserialize(from)?;
+    if (LEAST << 10..=MOST << 10).contains(&size.0) {
+        Ok(size)
+    } else {
+        Err(D::Error::custom(format!("{} bytes is not between {LEAST}KiB and {MOST}KiB", size.0)))
+    }
+}
+
+/// A number from the one to the other.
+pub(super) fn between<'de, const LEAST: u32, const MOST: u32, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let number = i64::deserialize(from)?;
+    let good = u32::try_from(number).ok().filter(|it| (LEAST..=MOST).contains(it));
+    good.ok_or_else(|| D::Error::custom(format!("{number} is not a number from {LEAST} to {MOST}")))
 }
 
 /// Whole path segments from the start: `/` or `/shop/cart`, never with a `/` at the end otherwise.

@@ -163,7 +163,8 @@ fn sample() -> Arc<Endpoints> {
         zone: "".into(),
         labels: Vec::new(),
     };
-    Arc::new(Endpoints::following(None, &registry::Service { endpoints: (1..=3).map(endpoint).collect() }))
+    let service = registry::Service { endpoints: (1..=3).map(endpoint).collect() };
+    Arc::new(Endpoints::new(&service, &Arc::default(), &Arc::default()))
 }
 
 impl std::fmt::Debug for Plugin {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use http::{StatusCode, request};
+use http::{Method, StatusCode};
 use rustc_hash::FxHashMap;
 use wasmtime::{Store, Trap};
 
@@ -14,10 +14,11 @@ use super::bindings::exports::moongate::plugin as exports;
 use super::bindings::moongate::plugin::filter_types::{Reply as WitReply, Verdict as WitVerdict};
 use super::bindings::moongate::plugin::types::Endpoint as WitEndpoint;
 use super::engine::Clock;
-use super::host::imports::{final_status, reply_header};
+use super::host::imports::{final_status, writable};
 use super::host::{Host, InHand, Picking, RequestInHand, ResponseInHand};
 use super::{Binding, Counters, Engine, Failure, Plugin};
 use crate::endpoint::Endpoints;
+use crate::message::{RequestHead, ResponseHead};
 
 /// Failures in a row after which a plugin is left alone: a loop costs a worker the whole time limit, every time.
 const PATIENCE: u32 = 3;
@@ -56,7 +57,7 @@ pub enum Verdict {
     /// On to the next.
     Next,
     /// This answer, now.
-    Respond(http::Response<Vec<u8>>),
+    Respond(ResponseHead, Vec<u8>),
 }
 
 /// The instances of one worker, by the plugin's slot.
@@ -123,7 +124,7 @@ impl Instances {
         plugin: &Arc<Plugin>,
         binding: &Arc<Binding>,
         endpoints: &Arc<Endpoints>,
-        head: &mut request::Parts,
+        head: &mut RequestHead,
         turn: Turn<'_>,
     ) -> Result<Option<u32>, Failure> {
         self.call(plugin, binding, |instance| {
@@ -209,7 +210,7 @@ impl Instances {
                 return Ok(());
             }
             instance.update(binding, endpoints)?;
-            let (mut head, ()) = http::Request::new(()).into_parts();
+            let mut head = RequestHead::new(Method::GET, "/");
             let turn = Turn { sequence: 0, attempt: 0, tried: &[], client: IpAddr::from([127, 0, 0, 1]) };
             instance.pick(binding, &mut head, turn).map(|_| ())
         })
@@ -399,7 +400,7 @@ impl Instance {
         Ok(())
     }
 
-    fn pick(&mut self, binding: &Binding, head: &mut request::Parts, turn: Turn<'_>) -> Result<Option<u32>, Failure> {
+    fn pick(&mut self, binding: &Binding, head: &mut RequestHead, turn: Turn<'_>) -> Result<Option<u32>, Failure> {
         let number = binding.number.value();
         let Some(Some(bound)) = self.bound.get_mut(number as usize) else {
             return Err(Failure::Missing);
@@ -414,7 +415,7 @@ impl Instance {
             // Moved, not cloned: the count of this `Arc` is shared by all workers.
             endpoints: bound.endpoints.take(),
             tried: turn.tried.to_vec(),
-            head: lent.then(|| std::mem::replace(head, http::Request::new(()).into_parts().0)),
+            head: lent.then(|| std::mem::replace(head, RequestHead::new(Method::GET, "/"))),
             client: Some(turn.client),
         });
         let outcome = balancer.call_pick(&mut self.store, number, turn.sequence, random, turn.attempt);
@@ -464,12 +465,12 @@ fn check(verdict: WitVerdict) -> Result<Verdict, Failure> {
     if body.len() > REPLY_BODY {
         return Err(Failure::Nonsense(format!("it responded with {} bytes of body", body.len())));
     }
-    let mut response = http::Response::new(body);
-    *response.status_mut() = status;
+    let mut head = ResponseHead::new(status);
     for (name, value) in headers {
-        let (name, value) = reply_header(&name, &value)
-            .ok_or_else(|| Failure::Nonsense(format!("it responded with the header {name:?}: {value:?}")))?;
-        response.headers_mut().append(name, value);
+        if !writable(&name, &value) {
+            return Err(Failure::Nonsense(format!("it responded with the header {name:?}: {value:?}")));
+        }
+        head.fields.append(&*name, value.as_bytes());
     }
-    Ok(Verdict::Respond(response))
+    Ok(Verdict::Respond(head, body))
 }

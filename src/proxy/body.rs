@@ -1,141 +1,183 @@
 //! Bodies on their way through: never gathered, only passed on, piece by piece, as fast as the slower side takes
 //! them.
 
-use std::cell::Cell;
-use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use super::upstream;
+use super::headers;
+use super::upgrade::Tunnel;
+use super::upstream::ResponseBody;
+use crate::http2::respond::Source;
+use crate::message::{BodyError, Frame, Length, ResponseHead};
+use crate::{http1, http2};
 
-/// What a client receives.
+/// What a client sends behind a request's head.
+pub struct Upload {
+    from: From,
+    /// Bytes that may still come; none: any number.
+    limit: Option<u64>,
+}
+
+/// Where an upload comes from.
+pub enum From {
+    /// There is none.
+    Nowhere,
+    /// An HTTP/1 client.
+    Http1(http1::Incoming),
+    /// An HTTP/2 client.
+    Http2(http2::Incoming),
+}
+
+impl Upload {
+    /// What comes from there.
+    pub fn new(from: From) -> Upload {
+        Upload { from, limit: None }
+    }
+
+    /// Nothing.
+    pub fn none() -> Upload {
+        Upload::new(From::Nowhere)
+    }
+
+    /// Lets no more than so many bytes through; zero: any number. Says whether the client has announced more.
+    pub fn limit(&mut self, bytes: u64) -> bool {
+        self.limit = (bytes > 0).then_some(bytes);
+        matches!((self.length(), self.limit), (Length::Known(length), Some(limit)) if length > limit)
+    }
+
+    /// Whether nothing is left.
+    pub fn is_over(&self) -> bool {
+        match &self.from {
+            From::Nowhere => true,
+            From::Http1(body) => body.is_over(),
+            From::Http2(body) => body.is_over(),
+        }
+    }
+
+    /// How much is left.
+    pub fn length(&self) -> Length {
+        match &self.from {
+            From::Nowhere => Length::Known(0),
+            From::Http1(body) => body.length(),
+            From::Http2(body) => body.length(),
+        }
+    }
+
+    /// The next piece; none at the end.
+    pub fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        let frame = match &mut self.from {
+            From::Nowhere => return Poll::Ready(None),
+            From::Http1(body) => body.poll_frame(context),
+            From::Http2(body) => body.poll_frame(context),
+        };
+        if let (Poll::Ready(Some(Ok(Frame::Data(data)))), Some(limit)) = (&frame, &mut self.limit) {
+            match limit.checked_sub(data.len() as u64) {
+                Some(left) => *limit = left,
+                None => return Poll::Ready(Some(Err(BodyError::TooLarge))),
+            }
+        }
+        frame
+    }
+}
+
+/// What a client receives behind a response's head.
 pub enum Body {
-    /// An answer of our own; empty once it is sent.
+    /// Nothing, or an answer of our own; empty once it is sent.
     Full(Bytes),
     /// An endpoint's response.
-    Upstream(upstream::ResponseBody),
+    Endpoint(Box<ResponseBody>),
+    /// The connection goes on in another protocol.
+    Tunnel(Box<Tunnel>),
 }
 
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = upstream::BodyError;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match self.get_mut() {
-            Body::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Body::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Body::Upstream(body) => Pin::new(body).poll_frame(context),
+impl Body {
+    /// How much is left.
+    pub fn length(&self) -> Length {
+        match self {
+            Body::Full(bytes) => Length::Known(bytes.len() as u64),
+            Body::Endpoint(body) => body.length(),
+            Body::Tunnel(_) => Length::Known(0),
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    /// The next piece; none at the end.
+    pub fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        match self {
+            Body::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Body::Full(bytes) => Poll::Ready(Some(Ok(Frame::Data(std::mem::take(bytes))))),
+            Body::Endpoint(body) => body.poll_frame(context),
+            Body::Tunnel(_) => Poll::Ready(None),
+        }
+    }
+
+    /// Whether nothing is left, not even trailers.
+    pub fn is_over(&self) -> bool {
         match self {
             Body::Full(bytes) => bytes.is_empty(),
-            Body::Upstream(body) => body.is_end_stream(),
+            Body::Endpoint(body) => body.is_over(),
+            Body::Tunnel(_) => true,
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Body::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Body::Upstream(body) => body.size_hint(),
-        }
-    }
-}
-
-/// What an endpoint receives.
-pub enum Outgoing {
-    /// A request without a body, which can be sent again.
-    Empty,
-    /// The client's, as it arrives, and how far it is.
-    Stream(Incoming, Rc<Progress>),
-}
-
-/// How far a request's body is.
-pub struct Progress {
-    last: Cell<Instant>,
-    state: Cell<Upload>,
-}
-
-/// Whose turn it is in an upload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upload {
-    /// The client's: there was nothing to send on.
-    Client,
-    /// The endpoint's: it has not taken what there was.
-    Endpoint,
-    /// Everything is sent.
-    Over,
-}
-
-impl Outgoing {
-    /// A client's body; one that is already over is none.
-    pub fn new(body: Incoming) -> Outgoing {
-        if body.is_end_stream() {
-            return Outgoing::Empty;
-        }
-        let progress = Progress { last: Cell::new(Instant::now()), state: Cell::new(Upload::Endpoint) };
-        Outgoing::Stream(body, Rc::new(progress))
-    }
-
-    /// How far it is; none if there is nothing to send.
-    pub fn progress(&self) -> Option<Rc<Progress>> {
-        match self {
-            Outgoing::Empty => None,
-            Outgoing::Stream(_, progress) => Some(progress.clone()),
+    /// The client takes its time: what comes meanwhile is not late.
+    pub fn rest(&mut self) {
+        if let Body::Endpoint(body) = self {
+            body.rest();
         }
     }
 }
 
-impl Progress {
-    /// Whose turn it is, and since when.
-    pub fn now(&self) -> (Upload, Instant) {
-        (self.state.get(), self.last.get())
-    }
-
-    /// Counts from now.
-    pub fn start(&self) {
-        self.last.set(Instant::now());
-    }
-
-    fn to(&self, state: Upload) {
-        self.state.set(state);
-        self.last.set(Instant::now());
-    }
-}
-
-impl http_body::Body for Outgoing {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let Outgoing::Stream(body, progress) = self.get_mut() else { return Poll::Ready(None) };
-        let frame = Pin::new(&mut *body).poll_frame(context);
-        match &frame {
-            Poll::Pending if progress.state.get() == Upload::Client => {}
-            Poll::Pending => progress.to(Upload::Client),
-            Poll::Ready(Some(Ok(_))) if !body.is_end_stream() => progress.to(Upload::Endpoint),
-            Poll::Ready(_) => progress.to(Upload::Over),
+impl Source for Body {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        let mut frame = self.poll_frame(context);
+        if let Poll::Ready(Some(Ok(Frame::Trailers(fields)))) = &mut frame {
+            headers::trailers(fields);
         }
         frame
     }
 
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Outgoing::Empty => true,
-            Outgoing::Stream(body, _) => body.is_end_stream(),
-        }
+    fn is_over(&self) -> bool {
+        self.is_over()
     }
 
-    fn size_hint(&self) -> SizeHint {
+    fn meanwhile(&mut self, context: &mut Context<'_>) {
+        if let Body::Endpoint(body) = self {
+            body.rest();
+            body.poll_upload(context);
+        }
+    }
+}
+
+/// How a client is told something before the response: `100 Continue`, `103 Early Hints` (RFC 9110, section 15.2).
+pub enum Interim {
+    /// Not at all: HTTP/1.0 has nothing of the kind.
+    No,
+    /// An HTTP/1 client.
+    Http1(http1::Shared),
+    /// An HTTP/2 client.
+    Http2(http2::Responder),
+}
+
+impl Interim {
+    /// Tells the client, without waiting for it to listen: what it does not take now goes before the response, and what
+    /// there is no room for is no loss.
+    pub async fn send(&self, head: &ResponseHead) {
         match self {
-            Outgoing::Empty => SizeHint::with_exact(0),
-            Outgoing::Stream(body, _) => body.size_hint(),
+            Interim::No => {}
+            Interim::Http2(stream) => stream.tell(head),
+            Interim::Http1(link) => {
+                let flush = |context: &mut Context<'_>| {
+                    let connection = &mut link.borrow_mut().connection;
+                    if connection.has_room() {
+                        http1::encode::response(&mut connection.output, head);
+                        // A connection that fails is noticed by whoever sends the response.
+                        let _ = connection.poll_flush(context, &mut 0);
+                    }
+                    Poll::Ready(())
+                };
+                std::future::poll_fn(flush).await;
+            }
         }
     }
 }

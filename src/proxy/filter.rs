@@ -2,14 +2,13 @@
 
 use std::net::IpAddr;
 
-use http::uri::{PathAndQuery, Uri};
-use http::{Response, request, response};
+use http::Method;
 
-use super::Worker;
 use super::body::Body;
-use super::reply;
+use super::{Response, Worker, reply};
 use crate::config::FilterFailure;
 use crate::error::RequestError;
+use crate::message::{RequestHead, ResponseHead};
 use crate::plugin::host::{RequestInHand, ResponseInHand};
 use crate::plugin::instance::Verdict;
 use crate::plugin::{Binding, Failure, Kind};
@@ -24,15 +23,15 @@ pub fn request(
     worker: &Worker,
     snapshot: &Snapshot,
     route: &Route,
-    head: &mut request::Parts,
-    original: &Uri,
+    head: &mut RequestHead,
+    original: &str,
     client: IpAddr,
-) -> Result<Option<Response<Body>>, RequestError> {
+) -> Result<Option<Response>, RequestError> {
     if route.filters.is_empty() {
         return Ok(None);
     }
-    let lent = std::mem::replace(head, http::Request::new(()).into_parts().0);
-    let mut in_hand = RequestInHand { head: lent, original: path_and_query(original), client };
+    let lent = std::mem::replace(head, RequestHead::new(Method::GET, "/"));
+    let mut in_hand = RequestInHand { head: lent, original: original.to_owned(), client };
     for filter in &route.filters {
         let binding = &filter.binding;
         let verdict;
@@ -46,7 +45,7 @@ pub fn request(
         };
         match verdict {
             Ok(Verdict::Next) => {}
-            Ok(Verdict::Respond(answer)) => return Ok(Some(reply::by_filter(answer))),
+            Ok(Verdict::Respond(head, body)) => return Ok(Some(reply::by_filter(head, body))),
             Err(failure) => failed(worker, binding, filter.on_failure, failure)?,
         }
     }
@@ -58,8 +57,8 @@ pub fn request(
 pub fn remember(
     snapshot: &Snapshot,
     route: &Route,
-    head: &request::Parts,
-    original: &Uri,
+    head: &RequestHead,
+    original: &str,
     client: IpAddr,
 ) -> Option<RequestInHand> {
     let asks = |binding: &Binding| {
@@ -67,11 +66,7 @@ pub fn remember(
         kinds.is_none_or(|kinds| kinds.response_filter || !kinds.serve(Kind::Filter))
     };
     let asked = route.filters.iter().any(|filter| asks(&filter.binding));
-    asked.then(|| RequestInHand { head: head.clone(), original: path_and_query(original), client })
-}
-
-fn path_and_query(uri: &Uri) -> PathAndQuery {
-    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+    asked.then(|| RequestInHand { head: head.clone(), original: original.to_owned(), client })
 }
 
 /// Shows the response to the route's filters, in reverse. `asked`: what [`remember`] gave.
@@ -83,10 +78,10 @@ pub fn response(
     snapshot: &Snapshot,
     route: &Route,
     asked: Option<RequestInHand>,
-    head: response::Parts,
+    head: ResponseHead,
     body: Body,
-) -> Result<Response<Body>, RequestError> {
-    let Some(request) = asked else { return Ok(Response::from_parts(head, body)) };
+) -> Result<Response, RequestError> {
+    let Some(request) = asked else { return Ok(Response::own(head, body)) };
     let mut in_hand = ResponseInHand { request, head };
     for filter in route.filters.iter().rev() {
         let binding = &filter.binding;
@@ -101,11 +96,11 @@ pub fn response(
         };
         match verdict {
             Ok(Verdict::Next) => {}
-            Ok(Verdict::Respond(answer)) => return Ok(reply::by_filter(answer)),
+            Ok(Verdict::Respond(head, body)) => return Ok(reply::by_filter(head, body)),
             Err(failure) => failed(worker, binding, filter.on_failure, failure)?,
         }
     }
-    Ok(Response::from_parts(in_hand.head, body))
+    Ok(Response::own(in_hand.head, body))
 }
 
 fn failed(worker: &Worker, binding: &Binding, on_failure: FilterFailure, failure: Failure) -> Result<(), RequestError> {

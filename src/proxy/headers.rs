@@ -2,62 +2,61 @@
 
 use std::net::IpAddr;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Version, request, response};
+use http::Method;
 
 use crate::error::RequestError;
-
-/// Names a request in logs, here and at the endpoint.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+use crate::http1::encode;
+use crate::message::authority::Authority;
+use crate::message::forwarded::{Forwarding, Own, Peer, Proto, Received};
+use crate::message::known::{self, Known};
+use crate::message::names::{self, Verdict, is_only_from_proxies, stays_whatever_connection_says};
+use crate::message::path::Policy;
+use crate::message::{Fields, Length, RequestHead, ResponseHead, Target, Version};
+use crate::snapshot::Rules;
 
 /// Bytes of a request id that are accepted from a client: it goes into every log line.
 const REQUEST_ID_LENGTH: usize = 128;
 
-/// Fields that are about one connection (RFC 9110, section 7.6.1), whether or not `Connection` names them.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::TE,
-    header::TRAILER,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-];
+/// How often a request may have come through a Moongate: more is a loop, in which the gateway is its own endpoint.
+const VIA: usize = 10;
 
-/// Fields that `Connection` cannot have taken away.
-const KEPT: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, REQUEST_ID];
+/// How the gateway names itself in `Via`.
+const PSEUDONYM: &str = "moongate";
+
+/// Fields that are about one connection (RFC 9110, section 7.6.1), whether or not `Connection` names them.
+const HOP_BY_HOP: u64 = known::set([
+    Known::Connection,
+    Known::TransferEncoding,
+    Known::Upgrade,
+    Known::Te,
+    Known::KeepAlive,
+    Known::ProxyConnection,
+    Known::ProxyAuthenticate,
+    Known::ProxyAuthorization,
+    Known::Http2Settings,
+]);
 
 /// A client, as endpoints are told of it; made once for a connection.
 pub struct Client {
     /// Who it is.
-    pub address: IpAddr,
-    /// The same, ready for a header.
-    text: HeaderValue,
+    pub peer: Peer,
+    /// Whether the connection is encrypted.
+    pub secure: bool,
 }
 
 impl Client {
     /// Whoever is at the other end of the connection.
-    pub fn new(address: IpAddr) -> Client {
-        // The text of an address has no character that a header may not.
-        let text = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-        Client { address, text }
+    pub fn new(address: IpAddr, secure: bool, rules: &Rules) -> Client {
+        Client { peer: Peer::new(address, |address| rules.trusts(address)), secure }
     }
 }
 
 /// The request's id: the client's own if it can be used, else a new one, which is then in the head as well.
-pub fn request_id(head: &mut request::Parts, rng: &mut fastrand::Rng) -> HeaderValue {
-    let usable = |id: &&HeaderValue| {
-        (1..=REQUEST_ID_LENGTH).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
-    };
-    if let Some(id) = head.headers.get(REQUEST_ID).filter(usable) {
-        return id.clone();
+pub fn request_id(head: &mut RequestHead, rng: &mut fastrand::Rng) -> Box<str> {
+    let usable =
+        |id: &&str| (1..=REQUEST_ID_LENGTH).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    if let Some(id) = head.fields.text(Known::XRequestId).filter(usable) {
+        return id.into();
     }
     let mut text = [0; 32];
     let mut number = rng.u128(..);
@@ -65,158 +64,236 @@ pub fn request_id(head: &mut request::Parts, rng: &mut fastrand::Rng) -> HeaderV
         *digit = b"0123456789abcdef"[(number & 15) as usize];
         number >>= 4;
     }
-    let id = HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"));
-    head.headers.insert(REQUEST_ID, id.clone());
-    id
+    head.fields.set(Known::XRequestId, &text);
+    String::from_utf8_lossy(&text).into()
 }
 
-/// Whether it is clear which host and path the request means.
+/// Makes it clear which host and path the request means, once for routes, filters and endpoints.
 ///
 /// # Errors
-/// [`RequestError::Malformed`] for what an endpoint might understand in another way than the routes did: no or more
-/// than one `Host` (RFC 9112, section 3.2), user information in the host, dot segments in the path.
-pub fn check(head: &request::Parts) -> Result<(), RequestError> {
-    let mut hosts = head.headers.get_all(header::HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return Err(RequestError::Malformed("the request has more than one host"));
+/// What an endpoint might understand in another way than the routes do: an odd host (RFC 9112, section 3.2), a path that
+/// the policy refuses; and what a gateway does not do: `CONNECT`, `TRACE`.
+pub fn settle(head: &mut RequestHead, policy: &Policy) -> Result<(), RequestError> {
+    if head.method == Method::TRACE || head.method == Method::CONNECT && head.upgrade.is_none() {
+        return Err(RequestError::Method);
     }
-    let authority = head.uri.authority().map(http::uri::Authority::as_str);
-    if host.is_none() && authority.is_none() && head.version == Version::HTTP_11 {
-        return Err(RequestError::Malformed("the request has no host"));
+    if let Some(host) = head.fields.get(Known::Host) {
+        Authority::read(host).map_err(|refusal| RequestError::Malformed(refusal.phrase()))?;
     }
-    if host.is_some_and(|host| host.as_bytes().contains(&b'@')) || authority.is_some_and(|it| it.contains('@')) {
-        return Err(RequestError::Malformed("the request's host has user information in it"));
+    if head.target.as_str() == "*" {
+        let asterisk = RequestError::Malformed("the request target * is for OPTIONS alone");
+        return if head.method == Method::OPTIONS { Ok(()) } else { Err(asterisk) };
     }
-    if has_dot_segment(head.uri.path()) {
-        return Err(RequestError::Malformed(DOT_SEGMENT));
+    if let Some(settled) = settled(policy, head.target.as_str().as_bytes())? {
+        head.target = settled;
+    }
+    let ours = |value: &&[u8]| value.split(|byte| *byte == b' ').any(|word| word == PSEUDONYM.as_bytes());
+    if head.fields.tokens(Known::Via).filter(ours).count() > VIA {
+        return Err(RequestError::Loop);
     }
     Ok(())
 }
 
-/// What the client is told of a dot segment.
-pub const DOT_SEGMENT: &str = "the path has a segment that is one dot or two";
+/// A target as the policy has it; none if it is so already.
+///
+/// # Errors
+/// If the policy refuses it.
+pub fn settled(policy: &Policy, target: &[u8]) -> Result<Option<Target>, RequestError> {
+    let read = policy.read(target).map_err(|refusal| RequestError::Malformed(refusal.phrase()))?;
+    match read.into_text() {
+        std::borrow::Cow::Borrowed(text) if text.len() == target.len() => Ok(None),
+        text => Ok(Some(Target::new(text.into_owned()))),
+    }
+}
 
-/// Whether a segment of the path is `.` or `..`, written out or encoded (RFC 3986, section 6.2.2).
-pub fn has_dot_segment(path: &str) -> bool {
-    // Most paths have no dot at all before their last segment.
-    path.split('/').any(|segment| {
-        segment.len() <= 6 && {
-            let mut rest = segment;
-            let mut dots = 0;
-            while let Some(after) = rest.strip_prefix('.').or(rest.strip_prefix("%2e")).or(rest.strip_prefix("%2E")) {
-                dots += 1;
-                rest = after;
-            }
-            rest.is_empty() && (1..=2).contains(&dots)
+/// Takes out what only a trusted proxy may say, and says who asks for what instead. Gives the client's address.
+///
+/// # Errors
+/// If a field's name could be taken for another.
+pub fn introduce(head: &mut RequestHead, client: &Client, rules: &Rules) -> Result<IpAddr, RequestError> {
+    let own = Own { proto: if client.secure { Proto::Https } else { Proto::Http }, host: None };
+    let host = head.fields.text(Known::Host).filter(|host| !host.is_empty()).map(str::to_owned);
+    let own = Own { host: host.as_deref(), ..own };
+    if client.peer.is_trusted() {
+        let values = [Known::XForwardedFor, Known::XForwardedProto, Known::XForwardedHost, Known::Forwarded];
+        let values = values.map(|name| head.fields.all(name).map(<[u8]>::to_vec).collect::<Vec<_>>());
+        let values = values.each_ref().map(|values| values.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let [x_forwarded_for, x_forwarded_proto, x_forwarded_host, forwarded] = values.each_ref().map(Vec::as_slice);
+        let received = Received { x_forwarded_for, x_forwarded_proto, x_forwarded_host, forwarded };
+        return screen(head, client, rules, own, &received);
+    }
+    screen(head, client, rules, own, &Received::default())
+}
+
+fn screen(
+    head: &mut RequestHead,
+    client: &Client,
+    rules: &Rules,
+    own: Own<'_>,
+    received: &Received<'_>,
+) -> Result<IpAddr, RequestError> {
+    let trusted = client.peer.is_trusted();
+    let mut refused = false;
+    head.fields.retain(|field| match rules.underscores.judge(field.name) {
+        Verdict::Pass => trusted || !is_only_from_proxies(field.name),
+        Verdict::Drop => false,
+        Verdict::Refuse => {
+            refused = true;
+            false
         }
-    })
+    });
+    if refused {
+        return Err(RequestError::Malformed(names::REFUSED));
+    }
+    let forwarding = Forwarding::new(&client.peer, own, received, |address| rules.trusts(address), rules.forwarded);
+    head.fields.set(Known::XForwardedFor, forwarding.x_forwarded_for.as_bytes());
+    head.fields.set(Known::XForwardedProto, forwarding.proto.as_str().as_bytes());
+    match forwarding.host {
+        Some(host) => head.fields.set(Known::XForwardedHost, host.as_bytes()),
+        None => drop(head.fields.remove(Known::XForwardedHost)),
+    }
+    match forwarding.forwarded {
+        Some(value) => head.fields.set(Known::Forwarded, value.as_bytes()),
+        None => drop(head.fields.remove(Known::Forwarded)),
+    }
+    Ok(forwarding.client)
+}
+
+/// Whether the client waits to be told that it may send the body (RFC 9110, section 10.1.1).
+///
+/// # Errors
+/// If it expects something else.
+pub fn expects(head: &RequestHead) -> Result<bool, RequestError> {
+    match head.fields.get(Known::Expect) {
+        None => Ok(false),
+        Some(_) if head.version == Version::Http10 => Ok(false),
+        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(true),
+        Some(_) => Err(RequestError::Expectation),
+    }
 }
 
 /// Makes a client's head one for an endpoint.
-pub fn to_endpoint(head: &mut request::Parts, client: &Client) {
-    strip_hop_by_hop(&mut head.headers);
-    // The server's side has answered it, or will when the body is asked for.
-    head.headers.remove(header::EXPECT);
-    // An absolute request target names the host, whatever the header says (RFC 9112, section 3.2.2).
-    if let Some(authority) = head.uri.authority()
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
-    {
-        head.headers.insert(header::HOST, host);
+pub fn to_endpoint(head: &mut RequestHead, upload: Length, expects: bool) {
+    let trailers = head.fields.tokens(Known::Te).any(|token| token.eq_ignore_ascii_case(b"trailers"));
+    strip_hop_by_hop(&mut head.fields);
+    if trailers {
+        head.fields.append(Known::Te, b"trailers");
+        head.fields.append(Known::Connection, b"te");
+    }
+    if !expects {
+        head.fields.remove(Known::Expect);
+    }
+    if let Some(protocol) = &head.upgrade {
+        head.fields.set(Known::Connection, b"upgrade");
+        head.fields.set(Known::Upgrade, protocol.as_bytes());
     }
     // HTTP/1.0 may leave it out, HTTP/1.1 may leave it empty.
-    head.headers.entry(header::HOST).or_insert(HeaderValue::from_static(""));
-    if let Some(host) = head.headers.get(header::HOST).filter(|host| !host.is_empty()).cloned() {
-        head.headers.insert(FORWARDED_HOST, host);
+    if !head.fields.contains(Known::Host) {
+        head.fields.append(Known::Host, b"");
     }
-    head.headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    forwarded_for(&mut head.headers, client);
-    head.version = Version::HTTP_11;
+    let via = match head.version {
+        Version::Http10 => "1.0 moongate",
+        Version::Http11 => "1.1 moongate",
+        Version::Http2 => "2 moongate",
+    };
+    head.fields.append(Known::Via, via.as_bytes());
+    frame(head, upload);
 }
 
-/// Appends the client to those that the request already came through.
-fn forwarded_for(headers: &mut HeaderMap, client: &Client) {
-    let mut chain: Vec<u8> = Vec::new();
-    for value in headers.get_all(FORWARDED_FOR) {
-        chain.extend_from_slice(value.as_bytes());
-        chain.extend_from_slice(b", ");
+/// Says how long the body is, where there is one or might be expected to be one (RFC 9110, section 8.6).
+fn frame(head: &mut RequestHead, upload: Length) {
+    let body = [Method::POST, Method::PUT, Method::PATCH].contains(&head.method);
+    match upload {
+        Length::Known(0) if !body && !head.fields.contains(Known::ContentLength) => {}
+        Length::Known(length) => head.fields.set(Known::ContentLength, encode::itoa(length, &mut [0; 20])),
+        Length::Unknown => {
+            head.fields.remove(Known::ContentLength);
+            head.fields.append(Known::TransferEncoding, b"chunked");
+        }
     }
-    if chain.is_empty() {
-        headers.insert(FORWARDED_FOR, client.text.clone());
-        return;
-    }
-    chain.extend_from_slice(client.text.as_bytes());
-    // Pieces of valid values make a valid one.
-    headers.insert(FORWARDED_FOR, HeaderValue::try_from(chain).unwrap_or_else(|_| client.text.clone()));
 }
 
 /// Makes an endpoint's head one for the client.
-pub fn to_client(head: &mut response::Parts) {
-    strip_hop_by_hop(&mut head.headers);
-    head.version = Version::HTTP_11;
+pub fn to_client(head: &mut ResponseHead) {
+    let protocol = match head.status {
+        http::StatusCode::SWITCHING_PROTOCOLS => head.fields.get(Known::Upgrade).map(<[u8]>::to_vec),
+        _ => None,
+    };
+    strip_hop_by_hop(&mut head.fields);
+    if let Some(protocol) = protocol {
+        head.fields.set(Known::Connection, b"upgrade");
+        head.fields.set(Known::Upgrade, &protocol);
+    }
+}
+
+/// Makes an endpoint's interim head one for the client: nothing of it frames anything.
+pub fn interim_to_client(head: &mut ResponseHead) {
+    strip_hop_by_hop(&mut head.fields);
+    head.fields.remove(Known::ContentLength);
+}
+
+/// Takes out of the fields behind a body what must stand before it (RFC 9110, section 6.5.1).
+pub fn trailers(fields: &mut Fields) {
+    fields.retain(|field| names::may_be_trailer(field.name));
 }
 
 /// Takes out what is about one connection, and what `Connection` names.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    // One look at the names is cheaper than nine searches: most messages have one of these, or none.
-    let mut present = 0u16;
-    for name in headers.keys() {
-        if let Some(at) = hop_by_hop(name.as_str()) {
-            present |= 1 << at;
-        }
-    }
-    if present == 0 {
+fn strip_hop_by_hop(fields: &mut Fields) {
+    if !fields.any(HOP_BY_HOP) {
         return;
     }
-    let mut named = Vec::new();
-    for value in headers.get_all(header::CONNECTION) {
-        let tokens = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        let tokens = tokens.filter(|it| !it.eq_ignore_ascii_case(b"keep-alive") && !it.eq_ignore_ascii_case(b"close"));
-        // Nobody may have these taken away: they say what the request is, and who answers for it.
-        let names = tokens.filter_map(|token| HeaderName::from_bytes(token).ok());
-        named.extend(names.filter(|name| !KEPT.contains(name)));
+    let named: Vec<Vec<u8>> = fields
+        .tokens(Known::Connection)
+        .filter(|token| HOP_BY_HOP & Known::of(token).bit() == 0 && !stays_whatever_connection_says(token))
+        .map(<[u8]>::to_vec)
+        .collect();
+    for name in &named {
+        fields.remove(&name[..]);
     }
-    named.iter().for_each(|name| drop(headers.remove(name)));
-    for (at, name) in HOP_BY_HOP.iter().enumerate() {
-        if present & (1 << at) != 0 {
-            headers.remove(name);
-        }
-    }
-}
-
-/// The place of a name in [`HOP_BY_HOP`]. A match on text compares lengths first, and so hardly ever anything else.
-fn hop_by_hop(name: &str) -> Option<u8> {
-    match name {
-        "connection" => Some(0),
-        "transfer-encoding" => Some(1),
-        "upgrade" => Some(2),
-        "te" => Some(3),
-        "trailer" => Some(4),
-        "proxy-authenticate" => Some(5),
-        "proxy-authorization" => Some(6),
-        "keep-alive" => Some(7),
-        "proxy-connection" => Some(8),
-        _ => None,
-    }
+    fields.remove_known(HOP_BY_HOP);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn head(headers: &[(&str, &str)]) -> request::Parts {
-        let mut request = http::Request::builder().uri("/");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.body(()).unwrap().into_parts().0
+    fn head(fields: &[(&str, &str)]) -> RequestHead {
+        let mut head = RequestHead::new(Method::GET, "/");
+        fields.iter().for_each(|(name, value)| head.fields.append(*name, value.as_bytes()));
+        head
     }
 
-    fn text(head: &request::Parts) -> Vec<String> {
+    fn text(fields: &Fields) -> Vec<String> {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         let mut all: Vec<_> =
-            head.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+            fields.iter().map(|field| format!("{}: {}", text(field.name), text(field.value))).collect();
         all.sort();
         all
+    }
+
+    fn introduced(fields: &[(&str, &str)], trusted: &[&str]) -> Result<(String, RequestHead), RequestError> {
+        let mut head = head(fields);
+        let trusted = trusted.iter().map(|network| network.parse().unwrap()).collect();
+        let rules = Rules { trusted, ..Rules::default() };
+        let client = Client::new("192.0.2.7".parse().unwrap(), false, &rules);
+        introduce(&mut head, &client, &rules).map(|address| (address.to_string(), head))
+    }
+
+    #[test]
+    fn a_strangers_word_on_itself_is_replaced_and_a_proxys_taken() {
+        let sent =
+            [("host", "a"), ("x-forwarded-for", "10.0.0.1"), ("x-forwarded-proto", "https"), ("x-real-ip", "1.1.1.1")];
+        let (client, head) = introduced(&sent, &[]).unwrap();
+        assert_eq!(client, "192.0.2.7");
+        assert_eq!(
+            text(&head.fields),
+            ["host: a", "x-forwarded-for: 192.0.2.7", "x-forwarded-host: a", "x-forwarded-proto: http"]
+        );
+        let (client, head) = introduced(&sent, &["192.0.2.0/24"]).unwrap();
+        assert_eq!(client, "10.0.0.1");
+        assert_eq!(head.fields.text(Known::XForwardedFor), Some("10.0.0.1, 192.0.2.7"));
+        assert_eq!(head.fields.text(Known::XForwardedProto), Some("https"));
+        assert!(introduced(&[("x_forwarded_for", "10.0.0.1")], &[]).is_err());
     }
 
     #[test]
@@ -227,57 +304,57 @@ mod tests {
             ("connection", "content-length"),
             ("x-mine", "1"),
             ("keep-alive", "timeout=5"),
-            ("te", "trailers"),
+            ("te", "gzip"),
             ("content-length", "0"),
-            ("x-forwarded-for", "10.0.0.1"),
-            ("x-forwarded-proto", "https"),
             ("expect", "100-continue"),
+            ("http2-settings", "AAMAAABkAAQAAP__"),
+            ("upgrade", "h2c"),
             ("accept", "*/*"),
         ]);
-        to_endpoint(&mut request, &Client::new("192.0.2.7".parse().unwrap()));
+        to_endpoint(&mut request, Length::Known(0), false);
         assert_eq!(
-            text(&request),
-            [
-                "accept: */*",
-                "content-length: 0",
-                "host: example.org",
-                "x-forwarded-for: 10.0.0.1, 192.0.2.7",
-                "x-forwarded-host: example.org",
-                "x-forwarded-proto: http",
-            ]
+            text(&request.fields),
+            ["accept: */*", "content-length: 0", "host: example.org", "via: 1.1 moongate",]
         );
     }
 
     #[test]
-    fn what_can_be_misunderstood_is_refused() {
-        let with = |headers: &[(&str, &str)], uri: &str| {
-            let mut head = head(headers);
-            head.uri = uri.parse().unwrap();
-            check(&head).is_ok()
-        };
-        let host = [("host", "x")];
-        for (headers, uri, fine) in [
-            (&host[..], "/a/b.c/..d/...", true),
-            (&[], "/", false),
-            (&[], "http://x/", true),
-            (&[("host", "x"), ("host", "x")], "/", false),
-            (&[("host", "a@x")], "/", false),
-            (&host, "http://a@x/", false),
-            (&host, "/a/../b", false),
-            (&host, "/a/%2e%2E/b", false),
-            (&host, "/a/.%2e", false),
-            (&host, "/./a", false),
-            (&host, "/a?b=/../c", true),
-        ] {
-            assert_eq!(with(headers, uri), fine, "{headers:?} {uri}");
-        }
+    fn trailers_and_upgrades_are_asked_for_again() {
+        let mut request = head(&[("host", "x"), ("te", "trailers, deflate"), ("connection", "te")]);
+        to_endpoint(&mut request, Length::Unknown, true);
+        assert_eq!(request.fields.text(Known::Te), Some("trailers"));
+        assert_eq!(request.fields.text(Known::Connection), Some("te"));
+        assert_eq!(request.fields.text(Known::TransferEncoding), Some("chunked"));
+
+        let mut request = head(&[("host", "x"), ("connection", "x, Upgrade"), ("upgrade", "websocket"), ("x", "y")]);
+        request.upgrade = Some("websocket".into());
+        to_endpoint(&mut request, Length::Known(0), false);
+        assert_eq!(request.fields.text(Known::Connection), Some("upgrade"));
+        assert_eq!(request.fields.text(Known::Upgrade), Some("websocket"));
+        assert!(!request.fields.contains("x"));
     }
 
     #[test]
-    fn places_are_those_of_the_list() {
-        for (at, name) in HOP_BY_HOP.iter().enumerate() {
-            assert_eq!(hop_by_hop(name.as_str()), Some(at as u8), "{name}");
+    fn what_can_be_misunderstood_is_refused() {
+        let outcome = |fields: &[(&str, &str)], target: &str| {
+            let mut head = head(fields);
+            head.target = Target::new(target.into());
+            settle(&mut head, &Policy::default()).map(|()| head.target.as_str().to_owned()).ok()
+        };
+        let host = [("host", "x")];
+        for (fields, target, settled) in [
+            (&host[..], "/a/b.c/..d/...", Some("/a/b.c/..d/...")),
+            (&host, "/%61//b?c=/../d", Some("/a/b?c=/../d")),
+            (&[("host", "a@x")], "/", None),
+            (&[("host", "")], "/", None),
+            (&host, "/a/../b", None),
+            (&host, "/a/%2e%2E/b", None),
+            (&host, "*", None),
+        ] {
+            assert_eq!(outcome(fields, target).as_deref(), settled, "{fields:?} {target}");
         }
+        let mut looping = head(&[("via", &["1.1 moongate"; 11].join(", "))]);
+        assert!(matches!(settle(&mut looping, &Policy::default()), Err(RequestError::Loop)));
     }
 
     #[test]
@@ -286,8 +363,8 @@ mod tests {
         for (given, kept) in [("abc-1", true), ("", false), ("a b", false), (&*"x".repeat(129), false)] {
             let mut request = head(&[("x-request-id", given)]);
             let id = request_id(&mut request, &mut rng);
-            assert_eq!(id == given, kept, "{given:?} became {id:?}");
-            assert_eq!(request.headers.get(REQUEST_ID), Some(&id));
+            assert_eq!(*id == *given, kept, "{given:?} became {id:?}");
+            assert_eq!(request.fields.text(Known::XRequestId), Some(&*id));
         }
     }
 }

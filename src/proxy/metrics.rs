@@ -34,6 +34,8 @@ pub struct Worker {
     pub accepted: AtomicU64,
     /// Client connections that ended.
     pub closed: AtomicU64,
+    /// Of these, HTTP/2 connections that were ended for what their clients did too much of.
+    pub abused: AtomicU64,
 }
 
 /// Adds to a count that this thread alone writes.
@@ -42,7 +44,8 @@ fn add(count: &AtomicU64, more: u64) {
 }
 
 impl Worker {
-    pub(super) fn answered(&self, status: StatusCode, after: Duration) {
+    /// Counts a response, and how long its head took.
+    pub fn answered(&self, status: StatusCode, after: Duration) {
         add(&self.responses[usize::from(status.as_u16() / 100).min(5)], 1);
         let microseconds = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
         let bucket = BOUNDS.iter().position(|bound| microseconds <= *bound).unwrap_or(BOUNDS.len());
@@ -74,5 +77,10 @@ impl Worker {
     /// Counts the end of a client connection.
     pub fn closed(&self) {
         add(&self.closed, 1);
+    }
+
+    /// Counts a connection that is ended for what its client did too much of.
+    pub fn abused(&self) {
+        add(&self.abused, 1);
     }
 }

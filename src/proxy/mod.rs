@@ -5,28 +5,63 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
+use http::Method;
 
 use crate::error::RequestError;
+use crate::message::{BodyError, Known, RequestHead, ResponseHead, Target};
 use crate::plugin::{Failure, Instances};
-use crate::routes::{Route, Target};
+use crate::routes::{Found, Route, Sent};
 use crate::snapshot::{Current, Service, Snapshot};
 
 pub mod body;
 pub mod filter;
 pub mod headers;
 pub mod metrics;
+pub mod opening;
 pub mod pick;
 pub mod reply;
+pub mod upgrade;
 pub mod upstream;
+pub mod websocket;
 
-use body::{Body, Outgoing};
+use body::{Body, Interim, Upload};
 use headers::Client;
-use upstream::Upstream;
+use upgrade::Tunnel;
+use upstream::{Answer, AnswerBody, Call, Upstream};
+
+/// A request, whatever protocol it came over.
+pub struct Request {
+    /// Its head, as the client sent it.
+    pub head: RequestHead,
+    /// Its body, as it arrives.
+    pub upload: Upload,
+    /// How the client is told something before the response.
+    pub interim: Interim,
+}
+
+/// A response, whatever protocol it goes over.
+pub struct Response {
+    /// Its head. How the body is framed is not in it, but for an endpoint's `content-length`.
+    pub head: ResponseHead,
+    /// Its body, as it arrives.
+    pub body: Body,
+    /// How long the client may take no piece of it.
+    pub idle: Duration,
+    /// Its place among the requests in flight, until it is sent.
+    pub place: Option<Place>,
+}
+
+impl Response {
+    /// An answer of the gateway's own.
+    fn own(head: ResponseHead, body: Body) -> Response {
+        // It is short: the client need only take it.
+        Response { head, body, idle: Duration::from_secs(10), place: None }
+    }
+}
 
 /// What a worker thread keeps for its requests. Nothing here is shared with another thread but what says so.
 pub struct Worker {
@@ -37,6 +72,9 @@ pub struct Worker {
     pub upstream: Rc<Upstream>,
     /// What this worker counts; others only read it.
     pub metrics: Arc<metrics::Worker>,
+    /// The requests in flight in the whole gateway.
+    pub places: Arc<Places>,
+    clock: RefCell<reply::Clock>,
     complained: Cell<Option<Instant>>,
     rng: RefCell<fastrand::Rng>,
 }
@@ -58,12 +96,35 @@ impl std::ops::Deref for Held {
     }
 }
 
+/// How many requests all workers are at.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Places(AtomicU32);
+
+/// One of [`Places`], until it is dropped.
+#[derive(Debug)]
+pub struct Place(Arc<Places>);
+
+impl Places {
+    /// A place, if fewer than so many are taken.
+    fn enter(places: &Arc<Places>, limit: u32) -> Option<Place> {
+        let place = Place(places.clone());
+        (places.0.fetch_add(1, Relaxed) < limit).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
+    }
+}
+
 /// At most one line about failing plugins in this time; the metrics have the numbers.
 const COMPLAINTS: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// A worker with nothing running and no connections.
-    pub fn new(current: Current, plugins: Instances, metrics: Arc<metrics::Worker>) -> Worker {
+    pub fn new(current: Current, plugins: Instances, metrics: Arc<metrics::Worker>, places: Arc<Places>) -> Worker {
         let mut cache = arc_swap::Cache::new(current);
         let held = Rc::new(Held(cache.load().clone()));
         Worker {
@@ -71,6 +132,8 @@ impl Worker {
             plugins: RefCell::new(plugins),
             upstream: Rc::new(Upstream::new(metrics.clone())),
             metrics,
+            places,
+            clock: RefCell::default(),
             complained: Cell::new(None),
             rng: RefCell::new(fastrand::Rng::new()),
         }
@@ -92,6 +155,13 @@ impl Worker {
         self.upstream.tidy();
     }
 
+    /// Says when the response was made, if the endpoint does not (RFC 9110, section 6.6.1).
+    pub fn date(&self, head: &mut ResponseHead) {
+        if !head.fields.contains(Known::Date) {
+            head.fields.append(Known::Date, self.clock.borrow_mut().date());
+        }
+    }
+
     fn complain(&self, plugin: &str, failure: &Failure) {
         let now = Instant::now();
         if self.complained.get().is_none_or(|last| now.duration_since(last) >= COMPLAINTS) {
@@ -102,32 +172,43 @@ impl Worker {
 }
 
 /// Answers a request, whatever happens.
-pub async fn handle(worker: &Worker, client: &Client, request: Request<Incoming>) -> Response<Body> {
+pub async fn handle(worker: &Worker, client: &Client, request: Request) -> Response {
     let began = Instant::now();
-    let (mut head, body) = request.into_parts();
+    let Request { mut head, upload, interim } = request;
     let id = headers::request_id(&mut head, &mut worker.rng.borrow_mut());
     let problem = reply::wants_problem(&head);
-    let root = head.uri.path() == "/" && [Method::GET, Method::HEAD].contains(&head.method);
+    let root = head.target.path() == "/" && [Method::GET, Method::HEAD].contains(&head.method);
 
-    let response = match unwinding(forward(worker, client, head, body)).await {
+    let place = Places::enter(&worker.places, worker.snapshot().rules.limits.requests);
+    let answer = async {
+        if place.is_none() {
+            return Err(RequestError::Overloaded);
+        }
+        forward(worker, client, head, upload, &interim).await
+    };
+    let mut response = match unwinding(answer).await {
         Ok(response) => response,
         Err(RequestError::NoRoute) if root => reply::welcome(),
         Err(error) => {
-            worker.metrics.error(&error);
-            match error {
-                RequestError::NoRoute
-                | RequestError::Malformed(_)
-                | RequestError::ClientBody(_)
-                | RequestError::ClientTimeout(_) => {
-                    tracing::debug!(%error, request = ?id, "request refused");
-                }
-                _ => tracing::info!(%error, request = ?id, "request failed"),
-            }
+            refused(worker, &error, &id);
             reply::error(&error, &id, problem)
         }
     };
-    worker.metrics.answered(response.status(), began.elapsed());
+    worker.date(&mut response.head);
+    worker.metrics.answered(response.head.status, began.elapsed());
+    response.place = place;
     response
+}
+
+/// Counts and logs a request that no endpoint has answered.
+pub fn refused(worker: &Worker, error: &RequestError, id: &str) {
+    worker.metrics.error(error);
+    // What callers do wrong, and what comes when there is already too much of everything.
+    if error.is_clients() || matches!(error, RequestError::Overloaded) {
+        tracing::debug!(%error, request = id, "request refused");
+    } else {
+        tracing::info!(%error, request = id, "request failed");
+    }
 }
 
 /// A panic in the handling of one request is that request's failure, not its neighbours' on the connection.
@@ -144,65 +225,114 @@ async fn unwinding<T>(work: impl Future<Output = Result<T, RequestError>>) -> Re
 async fn forward(
     worker: &Worker,
     client: &Client,
-    mut head: http::request::Parts,
-    body: Incoming,
-) -> Result<Response<Body>, RequestError> {
-    headers::check(&head)?;
+    mut head: RequestHead,
+    mut upload: Upload,
+    interim: &Interim,
+) -> Result<Response, RequestError> {
     let snapshot = worker.snapshot();
-    let (route, service, path) = locate(&snapshot, &head)?;
+    headers::settle(&mut head, &snapshot.rules.paths)?;
+    let expects = headers::expects(&head)?;
+    let asked_for = head.upgrade.clone();
+    if head.target.as_str() == "*" {
+        return Ok(reply::options());
+    }
+    let original = head.target.as_str().to_owned();
+    let client = headers::introduce(&mut head, client, &snapshot.rules)?;
+    let (route, service) = locate(&snapshot, &mut head)?;
+    if upload.limit(route.max_body) {
+        return Err(RequestError::ClientBody(BodyError::TooLarge));
+    }
 
-    headers::to_endpoint(&mut head, client);
-    let original = std::mem::replace(&mut head.uri, path.into());
-    if let Some(answer) = filter::request(worker, &snapshot, route, &mut head, &original, client.address)? {
+    headers::to_endpoint(&mut head, upload.length(), expects);
+    if let Some(answer) = filter::request(worker, &snapshot, route, &mut head, &original, client)? {
         return Ok(answer);
     }
-    let asked = filter::remember(&snapshot, route, &head, &original, client.address);
+    let asked = filter::remember(&snapshot, route, &head, &original, client);
 
     let service = service.ok_or(RequestError::NoEndpoint)?;
-    let endpoints = &service.endpoints;
-    let mut body = Outgoing::new(body);
-    let mut tried = Vec::new();
-    let response = loop {
-        let (index, endpoint) = pick::endpoint(worker, &snapshot, route, endpoints, &mut head, client.address, &tried)?;
-        let error = match worker.upstream.send(&endpoint, head, body, &route.timeout).await {
-            Ok(response) => break response,
+    service.budget.deposit();
+    let timeouts = &route.timeout;
+    let until = (timeouts.whole.0 > Duration::ZERO).then(|| Instant::now() + timeouts.whole.0);
+    let rate = snapshot.rules.limits.min_rate.0;
+    let mut tried = pick::Tried::default();
+    let mut failed = None;
+    let answer = loop {
+        let picked = pick::endpoint(worker, &snapshot, route, service, &mut head, client, &mut tried);
+        // What happened before tells more than that nothing is left.
+        let endpoint = picked.map_err(|error| failed.take().unwrap_or(error))?;
+        let address = endpoint.spec.address;
+        let call = Call { head: &head, expects, interim, timeouts, until, rate };
+        let error = match worker.upstream.send(endpoint, call, upload).await {
+            Ok(answer) => break answer,
             Err(error) => error,
         };
-        tried.push(index);
-        let again = tried.len() <= route.retries as usize && tried.len() < endpoints.len();
-        match error.unsent {
-            Some(unsent) if again => {
-                tracing::debug!(endpoint = %endpoint.spec.address, error = %error.error, "trying another endpoint");
-                worker.metrics.retried();
-                (head, body) = *unsent;
+        // At a limit it was not tried at all, so that trying another is no retry.
+        let refused = matches!(error.error, RequestError::Overloaded);
+        if refused {
+            tried.refused();
+        }
+        let again = refused
+            || tried.attempts() <= route.retries
+                && tried.another(service)
+                && error.again.is_some()
+                && service.budget.withdraw(&service.settings.retry_budget, Instant::now());
+        match error.again {
+            Some(body) if again => {
+                tracing::debug!(endpoint = %address, error = %error.error, "trying another endpoint");
+                if !refused {
+                    worker.metrics.retried();
+                    failed = Some(error.error);
+                }
+                upload = body;
             }
             _ => return Err(error.error),
         }
     };
 
-    let (mut head, body) = response.into_parts();
+    let Answer { mut head, body } = answer;
     headers::to_client(&mut head);
-    filter::response(worker, &snapshot, route, asked, head, Body::Upstream(body))
+    let body = match body {
+        AnswerBody::Body(body) => Body::Endpoint(Box::new(body)),
+        AnswerBody::Switched(switched) => {
+            let protocol = asked_for.as_deref().unwrap_or_default();
+            Body::Tunnel(Box::new(Tunnel::new(switched, protocol, route.timeout.stream.0)))
+        }
+    };
+    let response = filter::response(worker, &snapshot, route, asked, head, body)?;
+    Ok(Response { idle: route.timeout.idle.0, ..response })
 }
 
-/// The route of a request, its service if there is one, and the path to send on.
+/// What the client is told of a path in a header that is none.
+const API_NAME: &str = "the header api_name is not a path that starts with a slash";
+
+/// The route of a request and its service, if there is one; the head is left with the path to send on.
 fn locate<'a>(
     snapshot: &'a Snapshot,
-    head: &http::request::Parts,
-) -> Result<(&'a Route, Option<&'a Arc<Service>>, http::uri::PathAndQuery), RequestError> {
-    match snapshot.routes.find(head) {
-        Target::Explicit(route, path) => Ok((route, snapshot.services.get(&route.service), path)),
-        Target::Implicit(_, path) if headers::has_dot_segment(path.path()) => {
-            Err(RequestError::Malformed(headers::DOT_SEGMENT))
-        }
-        Target::Implicit(name, path) => {
+    head: &mut RequestHead,
+) -> Result<(&'a Route, Option<&'a Arc<Service>>), RequestError> {
+    let (route, service, sent) = match snapshot.routes.find(head) {
+        Found::Explicit(route, cut) => (route, snapshot.services.get(&route.service), Ok(cut)),
+        Found::Implicit(name, sent) => {
             let service = snapshot.services.get(&*name).ok_or(RequestError::NoRoute)?;
             let route = service.implicit.as_deref().ok_or(RequestError::NoRoute)?;
-            Ok((route, Some(service), path))
+            let sent = match sent {
+                Sent::Rest(cut) => Ok(cut),
+                Sent::Other(path) if !path.starts_with(b"/") => return Err(RequestError::Malformed(API_NAME)),
+                Sent::Other(path) => Err(match headers::settled(&snapshot.rules.paths, path)? {
+                    Some(settled) => settled,
+                    None => Target::new(String::from_utf8_lossy(path).into_owned()),
+                }),
+            };
+            (route, Some(service), sent)
         }
-        Target::Malformed(why) => Err(RequestError::Malformed(why)),
-        Target::Nothing => Err(RequestError::NoRoute),
+        Found::Malformed(why) => return Err(RequestError::Malformed(why)),
+        Found::Nothing => return Err(RequestError::NoRoute),
+    };
+    match sent {
+        Ok(cut) => head.target.cut(cut),
+        Err(other) => head.target = other,
     }
+    Ok((route, service))
 }
 
 #[cfg(test)]

@@ -49,6 +49,24 @@ pub enum Scheme {
     /// HTTP/1.1.
     #[default]
     Http,
+    /// HTTP/1.1 over TLS.
+    Https,
+    /// HTTP/2, known beforehand (RFC 9113, section 3.3).
+    H2c,
+    /// HTTP/2 over TLS.
+    H2,
+}
+
+impl Scheme {
+    /// Whether its connections are encrypted.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Scheme::Https | Scheme::H2)
+    }
+
+    /// Whether it is HTTP/2.
+    pub fn is_http2(self) -> bool {
+        matches!(self, Scheme::H2c | Scheme::H2)
+    }
 }
 
 /// What a source knows at this moment.

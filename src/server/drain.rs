@@ -4,13 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
 /// The connections of one worker, and whether they are to end.
 #[derive(Default)]
 pub struct Drain {
-    ending: Cell<bool>,
+    /// Since when they are to end.
+    ending: Cell<Option<Instant>>,
     next: Cell<u64>,
     /// A waker for each connection: idle ones must be woken to notice.
     open: RefCell<FxHashMap<u64, Option<Waker>>>,
@@ -34,7 +36,7 @@ impl Drain {
 
     /// Tells all connections to end.
     pub fn start(&self) {
-        self.ending.set(true);
+        self.ending.set(Some(Instant::now()));
         let wakers: Vec<Waker> = self.open.borrow_mut().values_mut().filter_map(Option::take).collect();
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -58,9 +60,14 @@ impl Drain {
 }
 
 impl Open {
-    /// Whether the connection is to end. To be asked whenever it is polled: the first time leaves the waker, which
-    /// for a task is always the same one.
-    pub fn ending(&mut self, waker: &Waker) -> bool {
+    /// Where it is counted; for tasks of the connection that must be told on their own.
+    pub fn drain(&self) -> &Rc<Drain> {
+        &self.drain
+    }
+
+    /// Since when the connection is to end; none: it is not. To be asked whenever it is polled: the first time leaves the
+    /// waker, which for a task is always the same one.
+    pub fn ending(&mut self, waker: &Waker) -> Option<Instant> {
         if !self.registered {
             self.registered = true;
             self.drain.open.borrow_mut().insert(self.number, Some(waker.clone()));

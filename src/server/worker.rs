@@ -1,34 +1,23 @@
 //! A worker: one thread, one runtime, its own listeners, connections to endpoints and plugin instances.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use bytes::BytesMut;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
+use super::accept;
 use super::drain::Drain;
+use super::http1::{self, Outcome};
+use super::http2::{self, End};
+use crate::config::Protocol;
 use crate::plugin::{Engine, Instances};
 use crate::proxy::headers::Client;
-use crate::proxy::{self, Worker, metrics};
+use crate::proxy::{Places, Worker, metrics};
 use crate::snapshot::Current;
-
-/// How long to wait after a failed accept: usually there are no file descriptors left, and that passes as
-/// connections close.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
-
-/// How long a client may take for a request's head, and be idle between two requests.
-const HEADER_TIME: Duration = Duration::from_secs(60);
 
 /// How often a worker looks for what it can let go of.
 const TIDY: Duration = Duration::from_secs(1);
@@ -38,13 +27,15 @@ pub struct Setup {
     /// Its place among the workers.
     pub index: usize,
     /// Its sockets.
-    pub listeners: Vec<TcpListener>,
+    pub sockets: Vec<accept::Socket>,
     /// Where the snapshot is.
     pub current: Current,
     /// What its plugins run in.
     pub engine: Engine,
     /// Where it counts.
     pub metrics: std::sync::Arc<metrics::Worker>,
+    /// The requests in flight in all workers.
+    pub places: std::sync::Arc<Places>,
     /// Becomes true when it is to end, and how long that may take.
     pub stop: watch::Receiver<Option<Duration>>,
 }
@@ -61,10 +52,15 @@ pub fn start(setup: Setup) -> Result<JoinHandle<()>> {
 }
 
 async fn run(setup: Setup) {
-    let Setup { index, listeners, current, engine, metrics, mut stop } = setup;
-    let worker = Rc::new(Worker::new(current, Instances::new(engine, Some(index)), metrics));
+    let Setup { index, sockets, current, engine, metrics, places, mut stop } = setup;
+    let worker = Rc::new(Worker::new(current, Instances::new(engine, Some(index)), metrics, places));
     let drain = Rc::new(Drain::default());
-    let accepting = listeners.into_iter().map(|listener| accept(listener, worker.clone(), drain.clone(), stop.clone()));
+    let serve = {
+        let worker = worker.clone();
+        move |accepted| serve(accepted, worker.clone())
+    };
+    let accepting =
+        sockets.into_iter().map(|socket| accept::accept(socket, drain.clone(), stop.clone(), serve.clone()));
     let accepting: Vec<_> = accepting.map(tokio::task::spawn_local).collect();
     let mut tick = tokio::time::interval(TIDY);
     let limit = loop {
@@ -88,71 +84,34 @@ async fn run(setup: Setup) {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    worker: Rc<Worker>,
-    drain: Rc<Drain>,
-    mut stop: watch::Receiver<Option<Duration>>,
-) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "registering a listener"),
-    };
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(Option::is_some) => break,
-        };
-        match accepted {
-            Ok((stream, client)) => {
-                drop(tokio::task::spawn_local(serve(stream, client, worker.clone(), drain.clone())))
-            }
-            Err(error) => {
-                tracing::warn!(%error, "accepting a connection, retrying");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-            }
-        }
-    }
-    // What the kernel has accepted for this socket would be reset when it is closed, so it is taken as well.
-    let Ok(listener) = listener.into_std() else { return };
-    while let Ok((stream, client)) = listener.accept() {
-        let adopted = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        if let Ok(stream) = adopted {
-            drop(tokio::task::spawn_local(serve(stream, client, worker.clone(), drain.clone())));
-        }
-    }
-}
-
 /// Serves one connection to its end.
-async fn serve(stream: TcpStream, peer: SocketAddr, worker: Rc<Worker>, drain: Rc<Drain>) {
-    let mut open = drain.open();
+async fn serve(accepted: accept::Accepted, worker: Rc<Worker>) {
+    let accept::Accepted { stream, peer, protocol, mut open, place: _place } = accepted;
     worker.metrics.accepted();
-    // A proxy writes whole messages, so there is nothing to wait for.
-    let _ = stream.set_nodelay(true);
-    let client = Client::new(peer.ip());
-    let service = service_fn(|request| {
-        let (worker, client) = (&worker, &client);
-        async move { Ok::<_, Infallible>(proxy::handle(worker, client, request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let mut told = false;
-    let outcome = std::future::poll_fn(|context| {
-        if open.ending(context.waker()) && !told {
-            told = true;
-            connection.as_mut().graceful_shutdown();
+    let client = Rc::new(Client::new(peer.ip(), stream.is_tls(), &worker.snapshot().rules));
+    let http2 = match protocol {
+        Some(Protocol::Http2) => Some((stream, BytesMut::new())),
+        Some(Protocol::Http1) | None => {
+            match http1::serve(stream, protocol.is_none(), &worker, &client, &mut open).await {
+                Ok(Outcome::Over) => None,
+                Ok(Outcome::Http2(stream, read)) => Some((stream, read)),
+                Err(error) => {
+                    tracing::debug!(client = %peer, %error, "client connection ended");
+                    None
+                }
+            }
         }
-        match connection.as_mut().poll(context) {
-            Poll::Ready(outcome) => Poll::Ready(outcome),
-            Poll::Pending => Poll::Pending,
+    };
+    if let Some((stream, read)) = http2 {
+        match http2::serve(stream, read, worker.clone(), client, &mut open).await {
+            End::Over => {}
+            End::Abuse(offence) => {
+                worker.metrics.abused();
+                tracing::info!(client = %peer, too_many = offence.name(), "client connection ended");
+            }
+            End::Failed(error) => tracing::debug!(client = %peer, %error, "client connection ended"),
+            End::Silent(why) => tracing::debug!(client = %peer, why, "client connection ended"),
         }
-    })
-    .await;
-    worker.metrics.closed();
-    if let Err(error) = outcome {
-        tracing::debug!(client = %peer, %error, "client connection ended");
     }
+    worker.metrics.closed();
 }

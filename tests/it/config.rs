@@ -7,6 +7,7 @@ use std::{env, fs};
 use moongate::config::Kind;
 use moongate::config::file::{check_plugins, load, parse};
 use moongate::config::mistakes::{Mistakes, nearest};
+use moongate::config::upstream::{self, Upstream};
 
 fn cases(folder: &str) -> Vec<PathBuf> {
     toml_files(&format!("tests/config/{folder}"))
@@ -97,7 +98,9 @@ fn what_the_example_calls_defaults_are_the_defaults() {
         config.source.text = "".into();
         // Where in the file a balancer stands is no part of what it says.
         config.defaults.balancer.at = 0..0;
-        format!("{config:#?}")
+        let upstream = config.upstream.over(upstream::Settings::default());
+        config.upstream = Upstream::default();
+        format!("{config:#?}\n{upstream:#?}")
     };
     // These two stand for themselves: by default there is none.
     let tables = "[registry.file]\npath = 'services.toml'\n[auto_routes]\n";

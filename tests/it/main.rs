@@ -1,10 +1,18 @@
 //! The one integration binary: real sockets, a real ZooKeeper, real `.wasm` files.
 
+mod clients;
 mod config;
+mod fuzz;
+mod handover;
 mod http;
+mod lifecycle;
 mod outage;
 mod plugins;
 mod registry;
+mod resilience;
+mod rolling;
 mod scenarios;
+mod streams;
 mod support;
 mod tidy;
+mod tls;

@@ -4,59 +4,58 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::PathAndQuery;
-
-use super::{Host, InHand, KEYS, LOG_LINE, Picking, authority, start};
+use super::{Host, InHand, KEYS, LOG_LINE, Picking, start};
+use crate::message::fields::{is_name, is_value};
+use crate::message::{Fields, Known, Target, known};
 use crate::plugin::bindings::moongate::plugin as wit;
 use crate::plugin::bindings::moongate::plugin::host::Level;
 use crate::plugin::bindings::moongate::plugin::request_keys::Source;
 use crate::plugin::bindings::moongate::plugin::types::Header;
 
-/// Headers that frame a message or manage its connection, which a plugin could only break (RFC 9110, section 7.6.1).
-fn managed(name: &HeaderName) -> bool {
-    use header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
-    [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(name) || name == "keep-alive"
+/// Fields that frame a message or manage its connection, which a plugin could only break (RFC 9110, section 7.6.1).
+const MANAGED: u64 = known::set([
+    Known::Connection,
+    Known::ContentLength,
+    Known::Te,
+    Known::Trailer,
+    Known::TransferEncoding,
+    Known::Upgrade,
+    Known::KeepAlive,
+    Known::ProxyConnection,
+]);
+
+/// Whether a plugin may write this field.
+pub(crate) fn writable(name: &str, value: &str) -> bool {
+    is_name(name.as_bytes()) && is_value(value.as_bytes()) && Known::of(name.as_bytes()).bit() & MANAGED == 0
 }
 
-/// The header if a plugin may write it.
-fn writable(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
-    let name = HeaderName::from_bytes(name.as_bytes()).ok().filter(|name| !managed(name))?;
-    Some((name, HeaderValue::from_str(value).ok()?))
+fn get(fields: &Fields, name: &str) -> Option<String> {
+    fields.text(name).map(str::to_owned)
 }
 
-fn get(headers: &HeaderMap, name: &str) -> Option<String> {
-    Some(std::str::from_utf8(headers.get(name)?.as_bytes()).ok()?.to_owned())
+fn all(fields: &Fields) -> Vec<Header> {
+    let text = |bytes| std::str::from_utf8(bytes).ok();
+    fields
+        .iter()
+        .filter_map(|field| Some((text(field.name)?.to_ascii_lowercase(), text(field.value)?.into())))
+        .collect()
 }
 
-fn all(headers: &HeaderMap) -> Vec<Header> {
-    let text = |(name, value): (&HeaderName, &HeaderValue)| {
-        Some((name.as_str().into(), std::str::from_utf8(value.as_bytes()).ok()?.into()))
-    };
-    headers.iter().filter_map(text).collect()
-}
-
-fn set(headers: Option<&mut HeaderMap>, name: &str, value: &str) -> bool {
-    let (Some(headers), Some((name, value))) = (headers, writable(name, value)) else {
-        return false;
-    };
-    headers.insert(name, value);
+fn set(fields: Option<&mut Fields>, name: &str, value: &str) -> bool {
+    let Some(fields) = fields.filter(|_| writable(name, value)) else { return false };
+    fields.set(name, value.as_bytes());
     true
 }
 
-fn append(headers: Option<&mut HeaderMap>, name: &str, value: &str) -> bool {
-    let (Some(headers), Some((name, value))) = (headers, writable(name, value)) else {
-        return false;
-    };
-    headers.append(name, value);
+fn append(fields: Option<&mut Fields>, name: &str, value: &str) -> bool {
+    let Some(fields) = fields.filter(|_| writable(name, value)) else { return false };
+    fields.append(name, value.as_bytes());
     true
 }
 
-fn remove(headers: Option<&mut HeaderMap>, name: &str) -> bool {
-    let (Some(headers), Some((name, _))) = (headers, writable(name, "")) else {
-        return false;
-    };
-    headers.remove(name);
+fn remove(fields: Option<&mut Fields>, name: &str) -> bool {
+    let Some(fields) = fields.filter(|_| writable(name, "")) else { return false };
+    fields.remove(name);
     true
 }
 
@@ -214,16 +213,15 @@ impl wit::request::Host for Host {
     }
 
     fn path(&mut self) -> String {
-        let path = self.request().and_then(|request| request.head.uri.path_and_query());
-        path.map_or(String::new(), |path| path.as_str().to_owned())
+        self.request().map_or(String::new(), |request| request.head.target.as_str().to_owned())
     }
 
     fn original_path(&mut self) -> String {
-        self.request().map_or(String::new(), |request| request.original.as_str().to_owned())
+        self.request().map_or(String::new(), |request| request.original.clone())
     }
 
     fn authority(&mut self) -> String {
-        self.request().and_then(|request| authority(&request.head)).unwrap_or_default().to_owned()
+        self.request().and_then(|request| request.head.authority()).unwrap_or_default().to_owned()
     }
 
     fn client_address(&mut self) -> String {
@@ -231,33 +229,28 @@ impl wit::request::Host for Host {
     }
 
     fn get(&mut self, name: String) -> Option<String> {
-        get(&self.request()?.head.headers, &name)
+        get(&self.request()?.head.fields, &name)
     }
 
     fn headers(&mut self) -> Vec<Header> {
-        self.request().map_or(Vec::new(), |request| all(&request.head.headers))
+        self.request().map_or(Vec::new(), |request| all(&request.head.fields))
     }
 
     fn set(&mut self, name: String, value: String) -> bool {
-        set(self.request_mut().map(|head| &mut head.headers), &name, &value)
+        set(self.request_mut().map(|head| &mut head.fields), &name, &value)
     }
 
     fn append(&mut self, name: String, value: String) -> bool {
-        append(self.request_mut().map(|head| &mut head.headers), &name, &value)
+        append(self.request_mut().map(|head| &mut head.fields), &name, &value)
     }
 
     fn remove(&mut self, name: String) -> bool {
-        remove(self.request_mut().map(|head| &mut head.headers), &name)
+        remove(self.request_mut().map(|head| &mut head.fields), &name)
     }
 
     fn set_path(&mut self, path: String) -> bool {
-        let (Some(head), true) = (self.request_mut(), path.starts_with('/')) else {
-            return false;
-        };
-        let Ok(path) = PathAndQuery::try_from(path) else {
-            return false;
-        };
-        head.uri = http::Uri::from(path);
+        let (Some(head), Some(target)) = (self.request_mut(), Target::sendable(path)) else { return false };
+        head.target = target;
         true
     }
 
@@ -288,23 +281,23 @@ impl wit::response::Host for Host {
     }
 
     fn get(&mut self, name: String) -> Option<String> {
-        get(&self.response()?.headers, &name)
+        get(&self.response()?.fields, &name)
     }
 
     fn headers(&mut self) -> Vec<Header> {
-        self.response().map_or(Vec::new(), |head| all(&head.headers))
+        self.response().map_or(Vec::new(), |head| all(&head.fields))
     }
 
     fn set(&mut self, name: String, value: String) -> bool {
-        set(self.response_mut().map(|head| &mut head.headers), &name, &value)
+        set(self.response_mut().map(|head| &mut head.fields), &name, &value)
     }
 
     fn append(&mut self, name: String, value: String) -> bool {
-        append(self.response_mut().map(|head| &mut head.headers), &name, &value)
+        append(self.response_mut().map(|head| &mut head.fields), &name, &value)
     }
 
     fn remove(&mut self, name: String) -> bool {
-        remove(self.response_mut().map(|head| &mut head.headers), &name)
+        remove(self.response_mut().map(|head| &mut head.fields), &name)
     }
 }
 
@@ -313,22 +306,17 @@ pub(crate) fn final_status(status: u16) -> Option<http::StatusCode> {
     (200..600).contains(&status).then(|| http::StatusCode::from_u16(status).ok())?
 }
 
-/// A header of a filter's own answer, if it may write it.
-pub(crate) fn reply_header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
-    writable(name, value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_frames_a_message_is_not_for_plugins() {
-        assert!(writable("X-Env", "prod").is_some());
+        assert!(writable("X-Env", "prod"));
         for (name, value) in
             [("content-length", "1"), ("Transfer-Encoding", "chunked"), ("a b", "c"), ("a", "b\r\nc: d")]
         {
-            assert!(writable(name, value).is_none(), "{name}: {value}");
+            assert!(!writable(name, value), "{name}: {value}");
         }
         assert_eq!((final_status(199), final_status(600)), (None, None));
     }

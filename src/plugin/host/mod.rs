@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use http::header::{self, HeaderMap, HeaderValue};
-use http::uri::PathAndQuery;
 use rustc_hash::FxHashMap;
 use wasmtime::StoreLimits;
 
@@ -17,6 +15,7 @@ pub(super) mod imports;
 
 use super::bindings::moongate::plugin::request_keys::Source;
 use crate::endpoint::Endpoints;
+use crate::message::{Fields, Known, RequestHead, ResponseHead};
 
 /// Slots that one binding may open: a balancer needs a handful, and each is a cache line for good.
 const SLOTS: usize = 64;
@@ -101,16 +100,16 @@ pub(crate) enum InHand {
 pub(crate) struct Picking {
     pub(crate) endpoints: Option<Arc<Endpoints>>,
     pub(crate) tried: Vec<u32>,
-    pub(crate) head: Option<http::request::Parts>,
+    pub(crate) head: Option<RequestHead>,
     pub(crate) client: Option<IpAddr>,
 }
 
 /// A request on its way through the filters.
 pub struct RequestInHand {
     /// The head as it will be sent on.
-    pub head: http::request::Parts,
+    pub head: RequestHead,
     /// Path and query as the client sent them.
-    pub original: PathAndQuery,
+    pub original: String,
     /// Who asks.
     pub client: IpAddr,
 }
@@ -120,7 +119,7 @@ pub struct ResponseInHand {
     /// The request as it was sent on.
     pub request: RequestInHand,
     /// The head as the client will see it.
-    pub head: http::response::Parts,
+    pub head: ResponseHead,
 }
 
 impl Host {
@@ -173,15 +172,15 @@ impl Host {
         }
     }
 
-    fn request_mut(&mut self) -> Option<&mut http::request::Parts> {
+    fn request_mut(&mut self) -> Option<&mut RequestHead> {
         if let InHand::Request(request) = &mut self.in_hand { Some(&mut request.head) } else { None }
     }
 
-    fn response(&self) -> Option<&http::response::Parts> {
+    fn response(&self) -> Option<&ResponseHead> {
         if let InHand::Response(response) = &self.in_hand { Some(&response.head) } else { None }
     }
 
-    fn response_mut(&mut self) -> Option<&mut http::response::Parts> {
+    fn response_mut(&mut self) -> Option<&mut ResponseHead> {
         if let InHand::Response(response) = &mut self.in_hand { Some(&mut response.head) } else { None }
     }
 
@@ -191,32 +190,23 @@ impl Host {
             return None;
         };
         let value: Option<&[u8]> = match self.keys.get(key as usize)? {
-            Source::Path => Some(head.uri.path().as_bytes()),
+            Source::Path => Some(head.target.path().as_bytes()),
             Source::Method => Some(head.method.as_str().as_bytes()),
-            Source::Authority => authority(head).map(str::as_bytes),
+            Source::Authority => head.fields.get(Known::Host),
             Source::ClientAddress => {
                 return client.map(|client| with(client.to_string().as_bytes()));
             }
-            Source::Header(name) => head.headers.get(name).map(HeaderValue::as_bytes),
-            Source::Cookie(name) => cookie(&head.headers, name.as_bytes()),
-            Source::Query(name) => query(head.uri.query().unwrap_or_default(), name).map(str::as_bytes),
+            Source::Header(name) => head.fields.get(&**name),
+            Source::Cookie(name) => cookie(&head.fields, name.as_bytes()),
+            Source::Query(name) => query(head.target.query().unwrap_or_default(), name).map(str::as_bytes),
         };
         value.map(with)
     }
 }
 
-/// The host that a request asks for, with its port.
-pub(crate) fn authority(head: &http::request::Parts) -> Option<&str> {
-    match head.uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => head.headers.get(header::HOST)?.to_str().ok(),
-    }
-}
-
 /// The first cookie of that name (RFC 6265, section 4.2.1).
-fn cookie<'a>(headers: &'a HeaderMap, name: &[u8]) -> Option<&'a [u8]> {
-    let mut pairs =
-        headers.get_all(header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+fn cookie<'a>(fields: &'a Fields, name: &[u8]) -> Option<&'a [u8]> {
+    let mut pairs = fields.all(Known::Cookie).flat_map(|value| value.split(|byte| *byte == b';'));
     pairs.find_map(|pair| pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"="))
 }
 
@@ -237,9 +227,9 @@ mod tests {
 
     #[test]
     fn cookies_and_query_parameters_are_found_by_whole_name() {
-        let mut headers = HeaderMap::new();
-        headers.append("cookie", HeaderValue::from_static("session=a; id=b"));
-        headers.append("cookie", HeaderValue::from_static("idx=c;  user=d=e"));
+        let mut headers = Fields::default();
+        headers.append("cookie", b"session=a; id=b");
+        headers.append("cookie", b"idx=c;  user=d=e");
         assert_eq!(cookie(&headers, b"id"), Some(&b"b"[..]));
         assert_eq!(cookie(&headers, b"user"), Some(&b"d=e"[..]));
         assert_eq!(cookie(&headers, b"use"), None);

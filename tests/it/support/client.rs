@@ -7,6 +7,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// A whole response.
@@ -35,7 +36,11 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn to(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).await.unwrap();
+        Client::over(TcpStream::connect(address).await.unwrap()).await
+    }
+
+    /// On a connection that is there, encrypted for example.
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Client {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         // Its end is seen by the next request.
         tokio::spawn(async move { drop(connection.await) });

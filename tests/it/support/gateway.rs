@@ -17,10 +17,12 @@ use super::origin::Origin;
 /// A running gateway; it ends when this is dropped.
 pub(crate) struct Gateway {
     pub(crate) http: SocketAddr,
+    /// All of its listeners; the first is [`Self::http`].
+    pub(crate) listeners: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
     /// From the start of the process until it took requests.
     pub(crate) started_in: Duration,
-    dir: TempDir,
+    dir: Arc<TempDir>,
     child: Child,
     log: Arc<Mutex<String>>,
 }
@@ -45,8 +47,15 @@ impl Gateway {
         Gateway::start_in(dir, &format!("{config}\n[registry.file]\npath = \"services.toml\"\n[auto_routes]\n"))
     }
 
+    /// Another one in the same directory, with the same configuration and these arguments more.
+    pub(crate) fn beside(&self, arguments: &[&str]) -> Gateway {
+        let file = self.path("moongate.toml");
+        Gateway::spawn(self.dir.clone(), &[&["run", "--config", file.to_str().unwrap()], arguments].concat())
+    }
+
     /// With these arguments, in `dir`.
-    pub(crate) fn spawn(dir: TempDir, arguments: &[&str]) -> Gateway {
+    pub(crate) fn spawn(dir: impl Into<Arc<TempDir>>, arguments: &[&str]) -> Gateway {
+        let dir = dir.into();
         fs::create_dir_all(dir.path().join("plugins")).unwrap();
         let began = Instant::now();
         let mut command = Command::new(env!("CARGO_BIN_EXE_moongate"));
@@ -66,9 +75,10 @@ impl Gateway {
         let started_in = began.elapsed();
         let written = log.clone();
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| push(&written, &line)));
-        let mut addresses = ready.split("http://").skip(1).map(|it| it.split(';').next().unwrap().trim().parse());
-        let (http, admin) = (addresses.next().unwrap().unwrap(), addresses.last().unwrap().unwrap());
-        Gateway { http, admin, started_in, dir, child, log }
+        let mut addresses: Vec<SocketAddr> =
+            ready.split("://").skip(1).map(|it| it.split([' ', ';']).next().unwrap().parse().unwrap()).collect();
+        let admin = addresses.pop().unwrap();
+        Gateway { http: addresses[0], listeners: addresses, admin, started_in, dir, child, log }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -126,6 +136,13 @@ impl Gateway {
 
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Resident memory of the process, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     pub(crate) fn signal(&self, signal: &str) {

@@ -6,6 +6,8 @@ pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod origin;
 pub(crate) mod proxy;
+pub(crate) mod raw;
+pub(crate) mod tls;
 pub(crate) mod wasm;
 pub(crate) mod zookeeper;
 

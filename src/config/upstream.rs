@@ -1,0 +1,420 @@
+//! How endpoints are treated: `[upstream]` for all services, `[services.NAME]` for one.
+//!
+//! Both tables are an [`Upstream`], in which everything may be left out; laid over each other and over the defaults
+//! they make the [`Settings`] that a service runs with. What is done with them is in [`crate::endpoint`] and
+//! [`crate::health`].
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+
+use super::values::{self, Percent, Time};
+
+/// A limit that may be set to anything useful; 0: none.
+type Limit = Count<0, 1_000_000>;
+
+/// `[upstream]` or `[services.NAME]`: what is left out is as in the table below it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upstream {
+    /// See [`Settings::max_connections`].
+    pub max_connections: Option<Limit>,
+    /// See [`Settings::max_pending`].
+    pub max_pending: Option<Limit>,
+    /// See [`Settings::max_requests`].
+    pub max_requests: Option<Limit>,
+    /// See [`Settings::slow_start`].
+    #[serde(deserialize_with = "values::some_time_or_zero")]
+    pub slow_start: Option<Time>,
+    /// See [`RetryBudget`].
+    pub retry_budget: SomeRetryBudget,
+    /// See [`Outlier`].
+    pub outlier: SomeOutlier,
+    /// See [`HealthCheck`].
+    pub health_check: Option<Check>,
+    /// See [`Settings::reuse`].
+    pub reuse: Option<Reuse>,
+}
+
+/// [`RetryBudget`] as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SomeRetryBudget {
+    /// See [`RetryBudget::ratio`].
+    pub ratio: Option<Percent>,
+    /// See [`RetryBudget::min`].
+    pub min: Option<Limit>,
+}
+
+/// [`Outlier`] as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SomeOutlier {
+    /// See [`Outlier::consecutive`].
+    pub consecutive: Option<Limit>,
+    /// See [`Outlier::eject`].
+    pub eject: Option<Time>,
+    /// See [`Outlier::max_eject`].
+    pub max_eject: Option<Time>,
+    /// See [`Outlier::panic`].
+    pub panic: Option<Percent>,
+    /// See [`Outlier::status`].
+    pub status: Option<Statuses>,
+}
+
+/// `health_check`: a table, `true` for one with all defaults, or `false` for none whatever `[upstream]` says.
+#[derive(Clone, Debug)]
+pub enum Check {
+    /// None.
+    Off,
+    /// With these settings.
+    On(SomeHealthCheck),
+}
+
+/// [`HealthCheck`] as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SomeHealthCheck {
+    /// See [`HealthCheck::path`].
+    pub path: Option<CheckPath>,
+    /// See [`HealthCheck::interval`].
+    #[serde(deserialize_with = "values::some_check_interval")]
+    pub interval: Option<Time>,
+    /// See [`HealthCheck::timeout`].
+    pub timeout: Option<Time>,
+    /// See [`HealthCheck::healthy`].
+    pub healthy: Option<Count<1, 100>>,
+    /// See [`HealthCheck::unhealthy`].
+    pub unhealthy: Option<Count<1, 100>>,
+    /// See [`HealthCheck::status`].
+    pub status: Option<Statuses>,
+}
+
+/// How the endpoints of one service are treated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Connections with a request on them, to one endpoint, over all workers; 0: no limit. Idle ones of another worker
+    /// may come on top, so that they are in nobody's way; while the sum is above the limit, none is kept that becomes
+    /// idle.
+    pub max_connections: u32,
+    /// Requests that wait for a connection to one endpoint: for it to open, or for a place on it; 0: no limit.
+    pub max_pending: u32,
+    /// Requests in flight at one endpoint, over all workers; 0: no limit.
+    pub max_requests: u32,
+    /// How long the share of a new or returning endpoint grows; zero: it has its whole share at once.
+    pub slow_start: Duration,
+    /// How many retries there may be.
+    pub retry_budget: RetryBudget,
+    /// When an endpoint is left out because of what requests met there.
+    pub outlier: Outlier,
+    /// How endpoints are asked whether they are well; none: they are not.
+    pub health_check: Option<HealthCheck>,
+    /// Which requests may have a connection that was used before.
+    pub reuse: Reuse,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            // The gateway as a whole takes 10,000 requests at a time: an endpoint that hangs must not get hold of
+            // them all. To one address there are about 28,000 ports, so that this is far from the end of these, too.
+            max_connections: 4096,
+            max_requests: 4096,
+            // An endpoint where so many wait for a connection does not accept any, and more would wait in vain.
+            max_pending: 1024,
+            slow_start: Duration::ZERO,
+            retry_budget: RetryBudget::default(),
+            outlier: Outlier::default(),
+            health_check: None,
+            reuse: Reuse::Safe,
+        }
+    }
+}
+
+/// Retries are allowed while they are fewer than `ratio` of the requests of the last ten seconds, and `min` a second
+/// besides, of which those of ten seconds may come together. Finagle's and Linkerd's rule, with their numbers: a service that fails as a whole gets a fifth more
+/// requests, not three times as many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// Retries for requests.
+    pub ratio: Percent,
+    /// Retries a second that are allowed whatever the traffic: a fifth of little is nothing.
+    pub min: u32,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        RetryBudget { ratio: Percent(20), min: 10 }
+    }
+}
+
+/// When an endpoint is left out because of what requests met there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlier {
+    /// So many failures without a success in between; 0: never. As Envoy's `consecutive_gateway_failure`: no
+    /// connection, a broken one, nonsense, no answer in time, or a status of `status`.
+    pub consecutive: u32,
+    /// For how long, the first time; doubled each time it happens again, one step back for each time as long as this
+    /// that it has been back.
+    pub eject: Duration,
+    /// The longest it is doubled to.
+    pub max_eject: Duration,
+    /// When less than this share of a service's endpoints would be left, all are used again, whatever is known of
+    /// them: then it is rather the network or the check that is ill, and the few that are left would be overrun.
+    /// Envoy's panic threshold, which is 50 % there too. 0 %: never.
+    pub panic: Percent,
+    /// Answers that count as failures.
+    pub status: Statuses,
+}
+
+impl Default for Outlier {
+    fn default() -> Self {
+        Outlier {
+            consecutive: 5,
+            eject: Duration::from_secs(10),
+            max_eject: Duration::from_secs(300),
+            panic: Percent(50),
+            // What a server in front of a dead application answers. A 500 is an application that lives.
+            status: Statuses::of(502..=504),
+        }
+    }
+}
+
+/// How endpoints are asked whether they are well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked for; none: a connection that opens is enough.
+    pub path: Option<CheckPath>,
+    /// From one check of an endpoint to its next, give or take a tenth. At least 10 ms.
+    pub interval: Duration,
+    /// How long one may take.
+    pub timeout: Duration,
+    /// Good ones in a row until an endpoint is used again.
+    pub healthy: u32,
+    /// Bad ones in a row until it is left out.
+    pub unhealthy: u32,
+    /// What answers are good.
+    pub status: Statuses,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        HealthCheck {
+            path: None,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(1),
+            healthy: 2,
+            unhealthy: 3,
+            status: Statuses::of(200..=399),
+        }
+    }
+}
+
+/// Which requests may have a connection that was used before.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Reuse {
+    /// Those that may be repeated; another gets a fresh one, because an endpoint may close an idle one at any moment,
+    /// and nobody could tell whether it still took the request.
+    Safe,
+    /// All.
+    Always,
+}
+
+impl Upstream {
+    /// What is written here, and the rest from `below`.
+    pub fn over(&self, below: Settings) -> Settings {
+        let (retry, outlier) = (&self.retry_budget, &self.outlier);
+        let count = |written: &Option<Limit>, below| written.map_or(below, |it| it.0);
+        let time = |written: &Option<Time>, below| written.map_or(below, |it| it.0);
+        Settings {
+            max_connections: count(&self.max_connections, below.max_connections),
+            max_pending: count(&self.max_pending, below.max_pending),
+            max_requests: count(&self.max_requests, below.max_requests),
+            slow_start: time(&self.slow_start, below.slow_start),
+            retry_budget: RetryBudget {
+                ratio: retry.ratio.unwrap_or(below.retry_budget.ratio),
+                min: count(&retry.min, below.retry_budget.min),
+            },
+            outlier: Outlier {
+                consecutive: count(&outlier.consecutive, below.outlier.consecutive),
+                eject: time(&outlier.eject, below.outlier.eject),
+                max_eject: time(&outlier.max_eject, below.outlier.max_eject),
+                panic: outlier.panic.unwrap_or(below.outlier.panic),
+                status: outlier.status.clone().unwrap_or(below.outlier.status),
+            },
+            health_check: match &self.health_check {
+                None => below.health_check,
+                Some(Check::Off) => None,
+                Some(Check::On(check)) => Some(check.over(below.health_check.unwrap_or_default())),
+            },
+            reuse: self.reuse.unwrap_or(below.reuse),
+        }
+    }
+}
+
+impl SomeHealthCheck {
+    fn over(&self, below: HealthCheck) -> HealthCheck {
+        HealthCheck {
+            path: self.path.clone().map_or(below.path, |path| Some(path).filter(|it| !it.0.is_empty())),
+            interval: self.interval.map_or(below.interval, |it| it.0),
+            timeout: self.timeout.map_or(below.timeout, |it| it.0),
+            healthy: self.healthy.map_or(below.healthy, |it| it.0),
+            unhealthy: self.unhealthy.map_or(below.unhealthy, |it| it.0),
+            status: self.status.clone().unwrap_or(below.status),
+        }
+    }
+}
+
+/// A whole number within bounds, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count<const LEAST: i64, const MOST: i64>(pub u32);
+
+impl<'de, const LEAST: i64, const MOST: i64> Deserialize<'de> for Count<LEAST, MOST> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(from)?;
+        let good = u32::try_from(number).ok().filter(|_| (LEAST..=MOST).contains(&number));
+        good.map(Count).ok_or_else(|| D::Error::custom(format!("{number} is not a number from {LEAST} to {MOST}")))
+    }
+}
+
+impl<'de> Deserialize<'de> for Check {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Written;
+
+        impl<'de> Visitor<'de> for Written {
+            type Value = Check;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("true, false or a table like { path = \"/health\" }")
+            }
+
+            fn visit_bool<E: Error>(self, on: bool) -> Result<Check, E> {
+                Ok(if on { Check::On(SomeHealthCheck::default()) } else { Check::Off })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Check, A::Error> {
+                SomeHealthCheck::deserialize(MapAccessDeserializer::new(map)).map(Check::On)
+            }
+        }
+
+        from.deserialize_any(Written)
+    }
+}
+
+/// What a check asks for: a path and perhaps a query. Empty: nothing, a connection is enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckPath(pub Arc<str>);
+
+impl FromStr for CheckPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // It is written into a request as it is, so nothing may stand in it that could end the line.
+        let good = |it: char| it.is_ascii_graphic() && it != '#';
+        if text.is_empty() || text.starts_with('/') && text.chars().all(good) {
+            return Ok(CheckPath(text.into()));
+        }
+        Err(format!("{text:?} is not a path like \"/health\", with everything but ASCII letters and signs encoded"))
+    }
+}
+
+/// Statuses: `"200-399"`, `"200, 204, 301-308"`; none if empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statuses(Arc<[RangeInclusive<u16>]>);
+
+impl Statuses {
+    fn of(range: RangeInclusive<u16>) -> Statuses {
+        Statuses([range].into())
+    }
+
+    /// Whether it is one of them.
+    pub fn contains(&self, status: StatusCode) -> bool {
+        self.0.iter().any(|range| range.contains(&status.as_u16()))
+    }
+}
+
+impl FromStr for Statuses {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let status = |text: &str| text.trim().parse::<u16>().ok().filter(|it| (100..=999).contains(it));
+        let range = |part: &str| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            status(first).zip(status(last)).map(|(first, last)| first..=last).filter(|range| !range.is_empty())
+        };
+        if text.trim().is_empty() {
+            return Ok(Statuses([].into()));
+        }
+        let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
+        let bad = || format!("{text:?} is not a list of statuses like \"200-399\" or \"200, 204\"");
+        ranges.map(|it| Statuses(it.into())).ok_or_else(bad)
+    }
+}
+
+values::written_as_string! {
+    CheckPath: "a path like \"/health\"",
+    Statuses: "statuses like \"200-399\"",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream(text: &str) -> Upstream {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn tables_are_laid_over_each_other_key_by_key() {
+        let all = upstream(
+            "max_requests = 7\noutlier = { eject = \"2s\" }\nhealth_check = { path = \"/up\", unhealthy = 9 }\n\
+             reuse = \"always\"",
+        );
+        let one = upstream("outlier = { panic = \"0%\" }\nhealth_check = { interval = \"1s\" }\nmax_pending = 0");
+        let settings = one.over(all.over(Settings::default()));
+        assert_eq!((settings.max_requests, settings.max_pending, settings.reuse), (7, 0, Reuse::Always));
+        assert_eq!((settings.outlier.consecutive, settings.outlier.eject), (5, Duration::from_secs(2)));
+        assert_eq!(settings.outlier.panic, Percent(0));
+        let check = settings.health_check.unwrap();
+        assert_eq!((check.path, check.unhealthy), (Some(CheckPath("/up".into())), 9));
+        assert_eq!((check.interval, check.timeout), (Duration::from_secs(1), Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn one_service_can_be_checked_otherwise_or_not_at_all() {
+        let all = upstream("health_check = { path = \"/up\" }").over(Settings::default());
+        assert_eq!(upstream("health_check = false").over(all.clone()).health_check, None);
+        let tcp = upstream("health_check = { path = \"\" }").over(all);
+        assert_eq!(tcp.health_check, Some(HealthCheck::default()));
+        let on = upstream("health_check = true").over(Settings::default());
+        assert_eq!(on.health_check, Some(HealthCheck::default()));
+        assert_eq!(upstream("").over(Settings::default()), Settings::default());
+    }
+
+    #[test]
+    fn statuses_are_numbers_and_ranges() {
+        let all: Statuses = "200, 301-303".parse().unwrap();
+        let holds = |status: u16| all.contains(StatusCode::from_u16(status).unwrap());
+        assert!(holds(200) && holds(301) && holds(303) && !holds(201) && !holds(304));
+        assert!(!"".parse::<Statuses>().unwrap().contains(StatusCode::OK));
+        for bad in ["2xx", "99", "300-200", "200,", "-", "200-"] {
+            assert!(bad.parse::<Statuses>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_check_path_cannot_break_out_of_its_line() {
+        for bad in ["health", "/a b", "/a\r\nx: y", "/ü", "/a#b"] {
+            assert!(bad.parse::<CheckPath>().is_err(), "{bad}");
+        }
+        assert!("/health?deep=1".parse::<CheckPath>().is_ok());
+    }
+}

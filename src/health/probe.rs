@@ -1,0 +1,133 @@
+//! One health check: a connection, and if there is a path, a GET and the status of its answer.
+//!
+//! Only the head of the answer is looked at, and of that only the first line: whatever else is wrong with it is not for
+//! a health check to find.
+
+use std::io;
+use std::net::SocketAddr;
+
+use http::StatusCode;
+use tokio::net::TcpStream;
+
+use crate::config::upstream::HealthCheck;
+use crate::registry::Scheme;
+
+/// What is read at most: interim answers may come first.
+const MOST: usize = 16 << 10;
+
+/// Asks an endpoint. It is the caller who gives up.
+///
+/// # Errors
+/// What is wrong, in a few words.
+pub(super) async fn probe(address: SocketAddr, scheme: Scheme, check: &HealthCheck) -> Result<(), String> {
+    let stream = TcpStream::connect(address).await.map_err(plain)?;
+    if stream.local_addr().ok() == stream.peer_addr().ok() {
+        // The port was free, and the kernel has given it to this very socket, which is now connected with itself.
+        return Err("connection refused".into());
+    }
+    let Some(path) = &check.path else { return Ok(()) };
+    if scheme != Scheme::Http {
+        // TLS and HTTP/2 are spoken where requests are sent; a connection that opens has to do here.
+        return Ok(());
+    }
+    let request = format!(
+        "GET {} HTTP/1.1\r\nhost: {address}\r\nuser-agent: moongate/{} (health check)\r\naccept: */*\r\n\
+         connection: close\r\n\r\n",
+        path.0,
+        env!("CARGO_PKG_VERSION"),
+    );
+    write(&stream, request.as_bytes()).await.map_err(plain)?;
+    let status = read(&stream).await?;
+    if check.status.contains(status) { Ok(()) } else { Err(format!("status {}", status.as_u16())) }
+}
+
+async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn read(stream: &TcpStream) -> Result<StatusCode, String> {
+    let mut read = Vec::with_capacity(1024);
+    loop {
+        stream.readable().await.map_err(plain)?;
+        match stream.try_read_buf(&mut read) {
+            Ok(0) => return Err("connection closed without an answer".into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(plain(error)),
+        }
+        if let Some(status) = status(&read)? {
+            return Ok(status);
+        }
+        if read.len() > MOST {
+            return Err("an endless answer".into());
+        }
+    }
+}
+
+/// The status of the final answer, as soon as it is there.
+fn status(mut read: &[u8]) -> Result<Option<StatusCode>, String> {
+    loop {
+        const VERSION: &[u8] = b"HTTP/1.";
+        let seen = read.len().min(VERSION.len());
+        if read[..seen] != VERSION[..seen] {
+            return Err("an answer that is not HTTP/1".into());
+        }
+        let Some(end) = read.iter().position(|it| *it == b'\n') else { return Ok(None) };
+        let code = read[..end].get(9..12).filter(|_| read[8] == b' ');
+        let ends = read[..end].get(12).is_none_or(|it| matches!(it, b' ' | b'\r'));
+        let status = code.filter(|_| ends).and_then(|code| StatusCode::from_bytes(code).ok());
+        let status = status.ok_or("an answer without a status")?;
+        if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Some(status));
+        }
+        let Some(next) = read.windows(4).position(|it| it == b"\r\n\r\n") else { return Ok(None) };
+        read = &read[next + 4..];
+    }
+}
+
+fn plain(error: io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionReset => "connection reset".into(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_final_status_is_found() {
+        let answer = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 204\r\n";
+        for end in 0..answer.len() {
+            assert_eq!(status(&answer[..end]), Ok(None), "{end}");
+        }
+        assert_eq!(status(answer), Ok(Some(StatusCode::NO_CONTENT)));
+        assert_eq!(status(b"HTTP/1.1 503 Sorry\nrest"), Ok(Some(StatusCode::SERVICE_UNAVAILABLE)));
+        assert_eq!(status(b"HTTP/1.1 101 \r\n"), Ok(Some(StatusCode::SWITCHING_PROTOCOLS)));
+    }
+
+    #[test]
+    fn nonsense_is_told() {
+        for nonsense in [
+            "SSH-2.0-x\r\n",
+            "HTTP/2",
+            "HTTP/1.1\r\n",
+            "HTTP/1.1 2000 OK\r\n",
+            "HTTP/1.1 2x0 OK\r\n",
+            "\n",
+            "HTTP/1.\n",
+        ] {
+            assert!(status(nonsense.as_bytes()).is_err(), "{nonsense:?}");
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! The one writer of the snapshot: takes whole values from the registries, the configuration and the plugin
+//! directory, and publishes what follows from them.
+//!
+//! Bursts are gathered for a moment, so that many changes become one snapshot. A change that cannot be used (a bad
+//! configuration, a plugin that fails its trial) changes nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::config::file::check_plugins;
+use crate::config::upstream::Settings;
+use crate::config::{Config, Defaults, Filter, Kind, OnFailure, ServiceName};
+use crate::endpoint::Endpoints;
+use crate::endpoint::budget::Budget;
+use crate::endpoint::standing::{Moment, Standing, Verdicts};
+use crate::plugin::{Binding, Numbers, Slot, library};
+use crate::registry::{self, View};
+use crate::routes::{Matcher, Route, Routes, Use};
+use crate::snapshot::{Current, Plugins, Rules, Service, Snapshot};
+
+mod members;
+
+use members::Members;
+
+/// How long to wait for more after a change: one ZooKeeper transaction arrives as many events, but within this.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// Services that are gone but still answer 503 instead of 404. Names come from the registry, which may invent them
+/// without end.
+const REMEMBERED: usize = 10_000;
+
+/// What may change.
+enum Event {
+    /// A registry has a new view.
+    Services,
+    /// The configuration was read again, and has no mistake in itself.
+    Config(Box<Config>),
+    /// A plugin file came, changed or went.
+    Plugin(library::Change),
+    /// Workers or health checks have noted something of an endpoint, or the time of one that rests is over.
+    Endpoints,
+}
+
+/// What must be looked at besides what has changed in itself.
+#[derive(Clone, Copy, Default)]
+struct Again {
+    /// Everything: the configuration is another.
+    all: bool,
+    /// What was noted of endpoints.
+    endpoints: bool,
+}
+
+/// A registry, as the publisher sees it.
+pub struct Source {
+    /// What the API calls it.
+    pub name: &'static str,
+    /// Its last view.
+    pub view: watch::Receiver<View>,
+}
+
+/// The writer's own state: everything that outlives a snapshot.
+pub struct Publisher {
+    current: Current,
+    library: library::Library,
+    uses: Uses,
+    /// The first that knows a service is believed.
+    sources: Vec<Source>,
+    config: Arc<Config>,
+    /// A configuration that the plugins do not agree with; they may yet.
+    refused: Option<Box<Config>>,
+    routes: Arc<Routes>,
+    rules: Arc<Rules>,
+    /// How endpoints are treated where the configuration says nothing of their service.
+    settings: Arc<Settings>,
+    /// Notified by workers, see [`crate::endpoint::live`].
+    alarm: Arc<Notify>,
+    verdicts: watch::Receiver<Verdicts>,
+    /// When the rest of an endpoint ends, the next.
+    wake: Option<Instant>,
+    published: Arc<Notify>,
+}
+
+impl Publisher {
+    /// Publishes the first snapshot. `verdicts`: what the health checks say.
+    pub fn new(
+        current: Current,
+        library: library::Library,
+        sources: Vec<Source>,
+        verdicts: watch::Receiver<Verdicts>,
+        config: Config,
+    ) -> Publisher {
+        let rules = Arc::new(Rules::new(&config));
+        let mut publisher = Publisher {
+            current,
+            library,
+            uses: Uses::default(),
+            sources,
+            config: Arc::new(config),
+            refused: None,
+            routes: Arc::default(),
+            rules,
+            settings: Arc::default(),
+            alarm: Arc::default(),
+            verdicts,
+            wake: None,
+            published: Arc::default(),
+        };
+        publisher.compile();
+        publisher.publish(Again { all: true, endpoints: true });
+        publisher
+    }
+
+    /// Is notified of each snapshot. For one listener.
+    pub fn published(&self) -> Arc<Notify> {
+        self.published.clone()
+    }
+
+    /// Follows everything until `configs` and `plugins` are closed.
+    pub async fn run(mut self, mut configs: mpsc::Receiver<Config>, mut plugins: mpsc::Receiver<library::Change>) {
+        let changed = Arc::new(Notify::new());
+        for source in &self.sources {
+            let (mut view, changed) = (source.view.clone(), changed.clone());
+            tokio::spawn(async move {
+                // A source that ends has nothing new to say, and what it said stays.
+                while view.changed().await.is_ok() {
+                    changed.notify_one();
+                }
+            });
+        }
+        let (alarm, mut verdicts) = (self.alarm.clone(), self.verdicts.clone());
+        loop {
+            let event = tokio::select! {
+                () = changed.notified() => Event::Services,
+                () = alarm.notified() => Event::Endpoints,
+                Ok(()) = verdicts.changed() => Event::Endpoints,
+                () = until(self.wake) => Event::Endpoints,
+                Some(config) = configs.recv() => Event::Config(Box::new(config)),
+                Some(change) = plugins.recv() => Event::Plugin(change),
+                else => return,
+            };
+            let mut again = Again { all: false, endpoints: matches!(event, Event::Endpoints) };
+            again.all |= self.take(event);
+            tokio::time::sleep(GATHER).await;
+            while let Ok(config) = configs.try_recv() {
+                again.all |= self.take(Event::Config(Box::new(config)));
+            }
+            while let Ok(change) = plugins.try_recv() {
+                again.all |= self.take(Event::Plugin(change));
+            }
+            self.publish(again);
+        }
+    }
+
+    /// Takes an event in; whether services must be looked at even if their endpoints are the same.
+    fn take(&mut self, event: Event) -> bool {
+        match event {
+            Event::Services | Event::Endpoints => false,
+            Event::Config(config) => self.adopt(config),
+            Event::Plugin(change) => {
+                let uses = self.uses.of(change.name());
+                self.library.apply(change, &uses);
+                // A plugin and the routes that need it may come in any order.
+                self.refused.take().is_some_and(|config| self.adopt(config))
+            }
+        }
+    }
+
+    /// Takes a new configuration over, if the plugins agree.
+    fn adopt(&mut self, config: Box<Config>) -> bool {
+        let known = |plugin: &str, kind, json: &str| self.library.check(plugin, kind, json);
+        let mistakes = check_plugins(&config, &known);
+        if !mistakes.is_empty() {
+            tracing::error!("configuration refused, the one before stays:\n{mistakes}");
+            self.refused = Some(config);
+            return false;
+        }
+        self.refused = None;
+        self.config = Arc::from(config);
+        self.rules = Arc::new(Rules::new(&self.config));
+        self.compile();
+        self.library.try_again(|name| self.uses.of(name));
+        tracing::info!(routes = self.routes.list().len(), "configuration loaded");
+        true
+    }
+
+    /// Makes of the configuration what snapshots hold of it.
+    fn compile(&mut self) {
+        let config = self.config.clone();
+        self.settings = Arc::new(config.upstream.over(Settings::default()));
+        let routes = config.routes.iter().enumerate().map(|(order, route)| {
+            let route = route.get_ref();
+            let name: Arc<str> = match &route.host {
+                Some(host) => format!("{}{}", host.0, route.path_prefix.as_str()).into(),
+                None => route.path_prefix.as_str().into(),
+            };
+            let matcher = Matcher {
+                host: route.host.as_ref().map(|host| host.0.clone()),
+                prefix: route.path_prefix.clone(),
+                methods: route.methods.iter().map(|method| method.0.clone()).collect(),
+                // The configuration has checked them.
+                headers: route
+                    .headers
+                    .iter()
+                    .filter_map(|(name, value)| Some((name.0.parse().ok()?, value.clone())))
+                    .collect(),
+                order,
+            };
+            let settings = Defaults {
+                strip_prefix: route.strip_prefix.unwrap_or(config.defaults.strip_prefix),
+                balancer: route.balancer.clone().unwrap_or_else(|| config.defaults.balancer.clone()),
+                filters: route.filters.clone().unwrap_or_else(|| config.defaults.filters.clone()),
+                timeout: route.timeout.over(&config.defaults.timeout),
+                retries: route.retries.unwrap_or(config.defaults.retries),
+                max_body: route.max_body.unwrap_or(config.defaults.max_body),
+            };
+            Arc::new(self.uses.route(name, matcher, &route.service.0, &settings, config.plugins.on_failure))
+        });
+        let routes = routes.collect();
+        self.routes = Arc::new(Routes::new(routes, config.header_routes.clone(), config.auto_routes.clone()));
+    }
+
+    /// The route that a service has without anybody writing one.
+    fn implicit(&mut self, service: &Arc<str>) -> Option<Arc<Route>> {
+        if !self.routes.implies(service) {
+            return None;
+        }
+        let config = self.config.clone();
+        let prefix = self.routes.auto_prefix().unwrap_or("/").trim_end_matches('/');
+        let matcher = Matcher {
+            host: None,
+            prefix: crate::config::PathPrefix::root(),
+            methods: Vec::new(),
+            headers: Vec::new(),
+            order: usize::MAX,
+        };
+        let name = format!("{prefix}/{service}").into();
+        Some(Arc::new(self.uses.route(name, matcher, service, &config.defaults, config.plugins.on_failure)))
+    }
+
+    /// Puts together what is known and makes it the current snapshot.
+    fn publish(&mut self, again: Again) {
+        let (before, now) = (self.current.load_full(), Moment::now());
+        let views: Vec<(&'static str, View)> =
+            self.sources.iter_mut().map(|source| (source.name, source.view.borrow_and_update().clone())).collect();
+
+        let verdicts = self.verdicts.clone();
+        let verdicts = verdicts.borrow();
+        let same = |known: &Service| !(again.all || again.endpoints && members::outdated(known, &verdicts, now));
+        let mut services: FxHashMap<Arc<str>, Arc<Service>> = FxHashMap::default();
+        services.reserve(before.services.len());
+        for (registry, view) in &views {
+            for (name, spec) in view.services.iter() {
+                if services.contains_key(name) {
+                    continue;
+                }
+                let known = before.services.get(name);
+                let service = match known {
+                    Some(known)
+                        if known.registry == Some(registry) && Arc::ptr_eq(&known.spec, spec) && same(known) =>
+                    {
+                        known.clone()
+                    }
+                    _ => self.service(name, spec, Some(registry), known, again.all, (&verdicts, now)),
+                };
+                services.insert(service.name.clone(), service);
+            }
+        }
+
+        let empty = Arc::new(registry::Service::default());
+        let gone: Vec<&Arc<Service>> =
+            before.services.values().filter(|known| !services.contains_key(&known.name)).take(REMEMBERED).collect();
+        for known in gone {
+            let service = match known.registry {
+                None if !again.all => known.clone(),
+                _ => self.service(&known.name, &empty, None, Some(known), again.all, (&verdicts, now)),
+            };
+            services.insert(service.name.clone(), service);
+        }
+
+        let status = self.library.status();
+        let mut active = vec![None; self.uses.slots.len()];
+        for (name, slot) in &self.uses.slots {
+            active[*slot] = self.library.active(name).cloned();
+        }
+        self.uses.forget();
+        self.wake = services.values().flat_map(|it| it.standings.values()).filter_map(Standing::ends).min();
+        self.current.store(Arc::new(Snapshot {
+            version: before.version + 1,
+            services,
+            routes: self.routes.clone(),
+            rules: self.rules.clone(),
+            plugins: Arc::new(Plugins { active, status }),
+            registries: views.into_iter().map(|(name, view)| (name, view.state)).collect(),
+        }));
+        self.published.notify_one();
+    }
+
+    fn service(
+        &mut self,
+        name: &Arc<str>,
+        spec: &Arc<registry::Service>,
+        registry: Option<&'static str>,
+        known: Option<&Arc<Service>>,
+        again: bool,
+        (verdicts, now): (&Verdicts, Moment),
+    ) -> Arc<Service> {
+        let settings = match known {
+            Some(known) if !again => known.settings.clone(),
+            known => {
+                let settings = self.settings(name);
+                // The same settings keep the endpoints that have them, and so the version of the list.
+                known.map(|known| &known.settings).filter(|known| **known == settings).unwrap_or(&settings).clone()
+            }
+        };
+        let all = match known {
+            Some(known) if known.spec == *spec && Arc::ptr_eq(&known.settings, &settings) => known.all.clone(),
+            known => {
+                let before = known.map(|known| &*known.all);
+                Arc::new(Endpoints::following(before, spec, &settings, &self.alarm))
+            }
+        };
+        if all.is_empty() && known.is_some_and(|known| !known.all.is_empty()) {
+            tracing::info!(service = %name, "service has no endpoints left");
+        }
+        let known = known.map(|known| &**known);
+        let Members { endpoints, standings, panic, warming } = members::judge(name, known, &all, verdicts, now);
+        let budget = match known {
+            Some(known) => known.budget.clone(),
+            None => Arc::new(Budget::new(&settings.retry_budget, now.instant)),
+        };
+        let implicit = match known {
+            Some(known) if !again => known.implicit.clone(),
+            _ => self.implicit(name),
+        };
+        let (name, spec) = (name.clone(), spec.clone());
+        Arc::new(Service {
+            name,
+            spec,
+            registry,
+            all,
+            endpoints,
+            standings,
+            panic,
+            warming,
+            settings,
+            budget,
+            implicit,
+        })
+    }
+
+    /// How the endpoints of a service are treated.
+    fn settings(&self, service: &Arc<str>) -> Arc<Settings> {
+        let name = ServiceName(service.clone());
+        match self.config.services.contains_key(&name) {
+            true => Arc::new(self.config.settings(&name)),
+            false => self.settings.clone(),
+        }
+    }
+}
+
+/// Waits for a moment; for ever if there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Every use of a plugin that a configuration makes: plugin, kind, JSON.
+pub fn uses(config: &Config) -> impl Iterator<Item = (&str, Kind, &str)> {
+    let routes = config.routes.iter().map(toml::Spanned::get_ref);
+    let balancers = routes.clone().filter_map(|route| route.balancer.as_ref()).chain([&config.defaults.balancer]);
+    let filters = routes.filter_map(|route| route.filters.as_ref()).chain([&config.defaults.filters]).flatten();
+    let balancers = balancers.map(|it| (&*it.plugin.0, Kind::Balancer, &*it.config));
+    balancers.chain(filters.map(|it| (&*it.plugin.0, Kind::Filter, &*it.config)))
+}
+
+/// The bindings of the plugins: the same use keeps its binding, and so its state, whatever else changes.
+#[derive(Default)]
+struct Uses {
+    slots: FxHashMap<Arc<str>, Slot>,
+    numbers: Vec<Numbers>,
+    bindings: HashMap<Key, Weak<Binding>>,
+}
+
+/// What makes two uses the same: the plugin, the kind, the configuration, and whose use it is (the service of a
+/// balancer, the route of a filter, with its place among the filters).
+type Key = (Slot, Kind, Arc<str>, Arc<str>, usize);
+
+impl Uses {
+    fn bind(
+        &mut self,
+        plugin: &Arc<str>,
+        kind: Kind,
+        config: &Arc<str>,
+        whose: &Arc<str>,
+        place: usize,
+    ) -> Arc<Binding> {
+        let slot = *self.slots.entry(plugin.clone()).or_insert_with(|| {
+            self.numbers.push(Numbers::default());
+            self.numbers.len() - 1
+        });
+        let key = (slot, kind, config.clone(), whose.clone(), place);
+        if let Some(binding) = self.bindings.get(&key).and_then(Weak::upgrade) {
+            return binding;
+        }
+        let number = self.numbers[slot].take();
+        let binding = Arc::new(Binding::new(slot, plugin.clone(), kind, config.clone(), number));
+        self.bindings.insert(key, Arc::downgrade(&binding));
+        binding
+    }
+
+    fn route(
+        &mut self,
+        name: Arc<str>,
+        matcher: Matcher,
+        service: &Arc<str>,
+        settings: &Defaults,
+        on_failure: OnFailure,
+    ) -> Route {
+        let balancer = &settings.balancer;
+        let filter = |(place, filter): (usize, &Filter)| Use {
+            binding: self.bind(&filter.plugin.0, Kind::Filter, &filter.config, &name, place),
+            on_failure: filter.on_failure.unwrap_or(on_failure.filter),
+        };
+        let filters = settings.filters.iter().enumerate().map(filter).collect();
+        let balancer = Use {
+            binding: self.bind(&balancer.plugin.0, Kind::Balancer, &balancer.config, service, 0),
+            on_failure: balancer.on_failure.unwrap_or(on_failure.balancer),
+        };
+        Route {
+            name,
+            matcher,
+            strip_prefix: settings.strip_prefix,
+            service: service.clone(),
+            balancer,
+            filters,
+            timeout: settings.timeout,
+            retries: settings.retries,
+            max_body: settings.max_body.0,
+        }
+    }
+
+    /// The uses of a plugin: kind and configuration, each once.
+    fn of(&self, plugin: &str) -> Vec<(Kind, Arc<str>)> {
+        let Some(slot) = self.slots.get(plugin) else { return Vec::new() };
+        let mut uses: Vec<_> = self
+            .bindings
+            .iter()
+            .filter(|((of, ..), binding)| of == slot && binding.strong_count() > 0)
+            .map(|((_, kind, config, ..), _)| (*kind, config.clone()))
+            .collect();
+        uses.sort();
+        uses.dedup();
+        uses
+    }
+
+    /// Lets go of the bindings that nothing uses any more.
+    fn forget(&mut self) {
+        if self.bindings.len() > 2 * self.bindings.values().filter(|it| it.strong_count() > 0).count().max(16) {
+            self.bindings.retain(|_, binding| binding.strong_count() > 0);
+        }
+    }
+}

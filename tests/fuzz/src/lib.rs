@@ -1,0 +1,48 @@
+//! What must hold of everything that reads bytes of strangers: one function for each target. It takes any bytes and
+//! panics where a promise is broken, not only where the code panics by itself.
+//!
+//! libFuzzer drives them by `fuzz_targets/`, see `run`. The gateway's own tests take this very file in, replay `corpus/`
+//! and change it a little (`tests/it/fuzz.rs`); so a target that does not hold fails there too.
+
+mod authority;
+mod config;
+mod forwarded;
+mod names;
+mod path;
+mod routes;
+mod services;
+mod znode;
+
+pub use authority::authority;
+pub use config::config;
+pub use forwarded::forwarded;
+pub use names::names;
+pub use path::path;
+pub use routes::routes;
+pub use services::services;
+pub use znode::znode;
+
+/// A target.
+pub type Target = fn(&[u8]);
+
+/// All of them, each with a folder in `corpus/` and a file in `fuzz_targets/` of its name.
+pub const ALL: &[(&str, Target)] = &[
+    ("authority", authority),
+    ("config", config),
+    ("forwarded", forwarded),
+    ("names", names),
+    ("path", path),
+    ("routes", routes),
+    ("services", services),
+    ("znode", znode),
+];
+
+/// The first byte, by which a target chooses among its settings, as a number from 0; a digit counts as itself, so that
+/// a corpus can be written by hand.
+fn choice(data: &[u8], of: usize) -> (usize, &[u8]) {
+    match data {
+        [first @ b'0'..=b'9', rest @ ..] => (usize::from(first - b'0') % of, rest),
+        [first, rest @ ..] => (usize::from(*first) % of, rest),
+        [] => (0, data),
+    }
+}
