@@ -26,7 +26,6 @@ use crate::error::RequestError;
 use crate::http1::Connection;
 use crate::message::{RequestHead, ResponseHead, Version};
 use crate::stream::Stream;
-use crate::timer::Patience;
 use crate::tls::Connector;
 
 mod http1;

@@ -55,7 +55,7 @@ const BODIES: &[(&str, &[u8], May)] = &[
     ("crlf-in-quoted-extension", b"5;a=\"\r\n\"\r\nhello\r\n0\r\n\r\n", May::Refuse),
     ("nul-in-extension", b"5;a=\0\r\nhello\r\n0\r\n\r\n", May::Pass),
     ("no-crlf-after-data", b"5\r\nhello0\r\n\r\n", May::Refuse),
-    ("bare-lf-after-data", b"5\r\nhello\n0\r\n\r\n", May::Refuse),
+    ("bare-lf-after-data", b"5\r\nhello\n0\r\n\r\n", May::Reject),
     ("bare-cr-after-data", b"5\r\nhello\r0\r\n\r\n", May::Refuse),
     ("junk-after-data", b"5\r\nhelloXX0\r\n\r\n", May::Refuse),
     ("more-data-than-size", b"5\r\nhello world\r\n0\r\n\r\n", May::Refuse),
@@ -63,7 +63,6 @@ const BODIES: &[(&str, &[u8], May)] = &[
     ("bare-lf-after-last", b"5\r\nhello\r\n0\n\r\n", May::Refuse),
     ("bare-lf-twice-after-last", b"5\r\nhello\r\n0\n\n", May::Refuse),
     ("bare-lf-ends", b"5\r\nhello\r\n0\r\n\n", May::Pass),
-    ("no-end", b"5\r\nhello\r\n0\r\n", May::Refuse),
     ("bare-cr-ends", b"5\r\nhello\r\n0\r\n\rX", May::Refuse),
 ];
 
@@ -81,16 +80,16 @@ const TRAILERS: &[(&str, &[u8], May, &str)] = &[
     ("content-encoding", b"Content-Encoding: gzip\r\n", May::Pass, "content-encoding"),
     ("te", b"TE: trailers\r\n", May::Pass, "te"),
     ("bare-lf", b"X-Sum: 1\n", May::Pass, ""),
-    ("space-before-colon", b"X-Sum : 1\r\n", May::Refuse, ""),
-    ("no-colon", b"X-Sum 1\r\n", May::Refuse, ""),
-    ("empty-name", b": 1\r\n", May::Refuse, ""),
-    ("leading-space", b" X-Sum: 1\r\n", May::Refuse, ""),
+    ("space-before-colon", b"X-Sum : 1\r\n", May::Pass, ""),
+    ("no-colon", b"X-Sum 1\r\n", May::Pass, ""),
+    ("empty-name", b": 1\r\n", May::Pass, ""),
+    ("leading-space", b" X-Sum: 1\r\n", May::Pass, ""),
     ("fold", b"X-Sum: 1\r\n 2\r\n", May::Pass, ""),
     ("nul", b"X-Sum: \x001\r\n", May::Pass, ""),
     ("control", b"X-Sum: \x011\r\n", May::Pass, ""),
     ("bare-cr", b"X-Sum: 1\r2\r\n", May::Pass, ""),
-    ("control-in-name", b"X-\x01Sum: 1\r\n", May::Refuse, ""),
-    ("request-line", b"GET /smuggled HTTP/1.1\r\n", May::Refuse, ""),
+    ("control-in-name", b"X-\x01Sum: 1\r\n", May::Pass, ""),
+    ("request-line", b"GET /smuggled HTTP/1.1\r\n", May::Pass, ""),
 ];
 
 pub(super) fn fill(group: &mut Group) {
