@@ -122,6 +122,7 @@ mod tests {
             warming,
             settings,
             budget,
+            connector: crate::tls::Connector::load("test", &Default::default()).ok().unwrap().0,
             implicit: None,
         }
     }

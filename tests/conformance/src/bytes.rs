@@ -21,7 +21,10 @@ pub(crate) fn show(bytes: &[u8]) -> String {
 pub(crate) fn fields(head: &[u8]) -> Fields {
     let text = String::from_utf8_lossy(head);
     let lines = text.lines().skip(1).filter(|line| !line.is_empty());
-    lines.map(|line| line.split_once(':').unwrap_or((line, ""))).map(|(n, v)| (n.to_owned(), v.trim().to_owned())).collect()
+    lines
+        .map(|line| line.split_once(':').unwrap_or((line, "")))
+        .map(|(n, v)| (n.to_owned(), v.trim().to_owned()))
+        .collect()
 }
 
 /// The values of all fields of that name, whatever its case.

@@ -165,7 +165,12 @@ impl H2 {
     }
 
     /// A whole header block in one frame.
-    pub(crate) fn headers<N: AsRef<[u8]>, V: AsRef<[u8]>>(&mut self, stream: u32, fields: &[(N, V)], end: bool) -> bool {
+    pub(crate) fn headers<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &mut self,
+        stream: u32,
+        fields: &[(N, V)],
+        end: bool,
+    ) -> bool {
         let flags = END_HEADERS | if end { END_STREAM } else { 0 };
         self.frame(HEADERS, flags, stream, encode(fields))
     }

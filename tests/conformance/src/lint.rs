@@ -67,21 +67,27 @@ fn head_complaints(head: &[u8], found: &mut Vec<String>) {
 /// What is wrong with the head of a response, so that two clients may read it differently.
 pub(crate) fn response_complaints(head: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
-    let Some(body) = head.strip_suffix(b"\r\n\r\n") else { return vec![format!("a bare LF at the end: {}", show(head))] };
+    let Some(body) = head.strip_suffix(b"\r\n\r\n") else {
+        return vec![format!("a bare LF at the end: {}", show(head))];
+    };
     for line in body.split(|byte| *byte == b'\n').skip(1) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let colon = line.iter().position(|byte| *byte == b':').unwrap_or(0);
-        if colon == 0 || !line[..colon].iter().all(|byte| token(*byte)) || line.iter().any(|it| matches!(it, 0 | b'\r')) {
+        if colon == 0 || !line[..colon].iter().all(|byte| token(*byte)) || line.iter().any(|it| matches!(it, 0 | b'\r'))
+        {
             found.push(format!("a bad field: {}", show(line)));
         }
     }
-    if find(body, b"\r\n").is_some() && body.iter().filter(|it| **it == b'\n').count() != body.windows(2).filter(|it| it == b"\r\n").count() {
+    if find(body, b"\r\n").is_some()
+        && body.iter().filter(|it| **it == b'\n').count() != body.windows(2).filter(|it| it == b"\r\n").count()
+    {
         found.push(format!("a bare LF: {}", show(head)));
     }
     let fields = fields(head);
     let (lengths, codings) = (values(&fields, "content-length"), values(&fields, "transfer-encoding"));
     let odd = |it: &&str| it.is_empty() || !it.bytes().all(|byte| byte.is_ascii_digit());
-    if lengths.len() > 1 || lengths.iter().any(odd) || (!lengths.is_empty() && !codings.is_empty()) || codings.len() > 1 {
+    if lengths.len() > 1 || lengths.iter().any(odd) || (!lengths.is_empty() && !codings.is_empty()) || codings.len() > 1
+    {
         found.push(format!("ambiguous length: {}", show(head)));
     }
     found
@@ -123,7 +129,9 @@ fn framing(fields: &Fields, version_1_0: bool, head: &[u8], complain: &mut impl 
         complain("not one host", head);
     }
     for (name, _) in fields {
-        if matches!(name.to_ascii_lowercase().replace('_', "-").as_str(), "transfer-encoding" | "content-length") && name.contains('_') {
+        if matches!(name.to_ascii_lowercase().replace('_', "-").as_str(), "transfer-encoding" | "content-length")
+            && name.contains('_')
+        {
             complain("a look-alike of a framing field", head);
         }
     }
@@ -132,7 +140,8 @@ fn framing(fields: &Fields, version_1_0: bool, head: &[u8], complain: &mut impl 
 /// Chunked, once and last, after nothing but codings that everybody knows.
 fn sound_coding(value: &str) -> bool {
     let mut members = value.rsplit(',').map(|it| it.trim().to_ascii_lowercase());
-    members.next().is_some_and(|it| it == "chunked") && members.all(|it| matches!(it.as_str(), "gzip" | "compress" | "deflate"))
+    members.next().is_some_and(|it| it == "chunked")
+        && members.all(|it| matches!(it.as_str(), "gzip" | "compress" | "deflate"))
 }
 
 /// How many of `rest` belong to the request; `None` if it does not end in them.
@@ -193,7 +202,8 @@ mod tests {
 
     #[test]
     fn a_sound_connection_has_no_complaint() {
-        let sound = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+        let sound =
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
             3;x=y\r\nabc\r\n0\r\nT: 1\r\n\r\nPOST /c HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiPOST /d HTTP";
         assert_eq!(complaints(sound), Vec::<String>::new());
     }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use conformance::{Kind, Options, Report, Run, available, list};
 
-const USAGE: &str = "usage: conformance [--peer moongate|nginx|haproxy|envoy|caddy]... [--binary MOONGATE] [--filter TEXT]
+const USAGE: &str =
+    "usage: conformance [--peer moongate|nginx|haproxy|envoy|caddy]... [--binary MOONGATE] [--filter TEXT]
                    [--lanes N] [--json FILE] [--markdown FILE] [--list] [--verbose]
 Judges each gateway (all that are found, if none is named), and prints what passed of how much.";
 

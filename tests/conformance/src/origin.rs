@@ -57,6 +57,12 @@ impl Request {
         values(&self.fields, name).join(", ")
     }
 
+    /// Whether the connection is to end after the answer.
+    fn wants_close(&self) -> bool {
+        let says = |option: &str| lists(&self.fields, "connection", option);
+        says("close") || (self.version == "HTTP/1.0" && !says("keep-alive"))
+    }
+
     pub(crate) fn is_chunked(&self) -> bool {
         lists(&self.fields, "transfer-encoding", "chunked")
     }
@@ -237,11 +243,6 @@ impl Origin {
         self.journal().0.lock().unwrap().connections.len()
     }
 
-    /// How the gateway ended each of its connections, so far.
-    pub(crate) fn ends(&self) -> Vec<Option<End>> {
-        self.journal().0.lock().unwrap().connections.iter().map(|it| it.end).collect()
-    }
-
     /// The last request; an empty one if there is none.
     pub(crate) fn last(&self) -> Request {
         self.requests().pop().unwrap_or_default()
@@ -357,7 +358,7 @@ fn exchange_all(
         if then != Then::Keep {
             return then;
         }
-        if !exchange.read_body() {
+        if !exchange.read_body() || exchange.request.wants_close() {
             return Then::Close;
         }
     }

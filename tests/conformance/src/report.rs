@@ -72,7 +72,9 @@ impl Report {
         let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
         let mut text = line(&rows[0]) + &line(&rule);
         text.extend(rows[1..].iter().map(|row| line(row)));
-        text.push_str("\npassed/asked; `!n`: failures that matter for safety; `-n`: cases about something not offered\n");
+        text.push_str(
+            "\npassed/asked; `!n`: failures that matter for safety; `-n`: cases about something not offered\n",
+        );
         text
     }
 

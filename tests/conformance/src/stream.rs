@@ -118,6 +118,19 @@ impl Reader {
         }
     }
 
+    /// Whether the other side has ended it already, without waiting.
+    pub(crate) fn ended_now(&mut self) -> bool {
+        let _ = self.stream.socket().set_nonblocking(true);
+        let mut bytes = [0; 1024];
+        loop {
+            match self.stream.io().read(&mut bytes) {
+                Ok(0) => return true,
+                Ok(read) => self.buffer.extend_from_slice(&bytes[..read]),
+                Err(error) => return error.kind() != ErrorKind::WouldBlock,
+            }
+        }
+    }
+
     /// Writes all of it within three seconds; whether that worked.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
         let _ = self.stream.socket().set_write_timeout(Some(Duration::from_secs(3)));

@@ -52,21 +52,57 @@ const ANSWERS: &[(&str, &[u8], Gets)] = &[
     ("length-list-differs", b"HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nok", Gets::Error),
     ("length-list-same", b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok", Gets::Sound),
     ("length-twice-same", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", Gets::Sound),
-    ("length-and-chunked", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Gets::Sound),
-    ("chunked-and-length", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 99\r\n\r\n2\r\nok\r\n0\r\n\r\n", Gets::Sound),
-    ("chunked-twice", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Gets::Sound),
-    ("chunked-two-lines", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Gets::Sound),
-    ("chunked-then-identity", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, identity\r\n\r\n2\r\nok\r\n0\r\n\r\n", Gets::Sound),
+    (
+        "length-and-chunked",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        Gets::Sound,
+    ),
+    (
+        "chunked-and-length",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 99\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        Gets::Sound,
+    ),
+    (
+        "chunked-twice",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        Gets::Sound,
+    ),
+    (
+        "chunked-two-lines",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        Gets::Sound,
+    ),
+    (
+        "chunked-then-identity",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, identity\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        Gets::Sound,
+    ),
     ("xchunked", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Gets::Sound),
-    ("chunked-vertical-tab", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: \x0bchunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Gets::Sound),
+    (
+        "chunked-vertical-tab",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: \x0bchunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        Gets::Sound,
+    ),
     ("chunked-in-1.0", b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Gets::Sound),
     ("chunk-size-junk", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nok\r\n0\r\n\r\n", Gets::Error),
     ("chunk-size-negative", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\nok\r\n0\r\n\r\n", Gets::Error),
-    ("chunk-size-hex-prefix", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x2\r\nok\r\n0\r\n\r\n", Gets::Error),
-    ("chunk-size-over-64-bits", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000002\r\nok\r\n0\r\n\r\n", Gets::Error),
+    (
+        "chunk-size-hex-prefix",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x2\r\nok\r\n0\r\n\r\n",
+        Gets::Error,
+    ),
+    (
+        "chunk-size-over-64-bits",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000002\r\nok\r\n0\r\n\r\n",
+        Gets::Error,
+    ),
     ("chunk-without-end", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nokok\r\n0\r\n\r\n", Gets::Error),
     ("chunk-bare-lf", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nok\n0\n\n", Gets::Sound),
-    ("chunk-trailer-junk", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nno colon\r\n\r\n", Gets::Sound),
+    (
+        "chunk-trailer-junk",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nno colon\r\n\r\n",
+        Gets::Sound,
+    ),
     ("fold", b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok", Gets::Sound),
     ("fold-first", b"HTTP/1.1 200 OK\r\n X: a\r\nContent-Length: 2\r\n\r\nok", Gets::Sound),
     ("fold-hides-length", b"HTTP/1.1 200 OK\r\nX: a\r\n Content-Length: 5\r\nContent-Length: 2\r\n\r\nok", Gets::Sound),
@@ -82,7 +118,11 @@ const ANSWERS: &[(&str, &[u8], Gets)] = &[
     ("control-in-value", b"HTTP/1.1 200 OK\r\nX: a\x01b\r\nContent-Length: 2\r\n\r\nok", Gets::Sound),
     ("high-byte-in-name", b"HTTP/1.1 200 OK\r\nX\xff: a\r\nContent-Length: 2\r\n\r\nok", Gets::Sound),
     ("empty-line-first", b"\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Gets::Sound),
-    ("switching-unasked", b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nok", Gets::Error),
+    (
+        "switching-unasked",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nok",
+        Gets::Error,
+    ),
     ("switching-without-upgrade", b"HTTP/1.1 101 Switching Protocols\r\n\r\nok", Gets::Error),
     ("continue-then-nothing", b"HTTP/1.1 100 Continue\r\n\r\n", Gets::Error),
     ("hints-then-nothing", b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n", Gets::Error),
@@ -107,7 +147,12 @@ fn next_is_sound(lane: &Lane, client: &mut Client, first: &Response) -> Outcome 
     if second.status == 0 {
         second = ask(lane.plain(), GET)?;
     }
-    want!(second.ok() && second.body == b"mine", "the next answer to the next request", "{second} with {:?}", second.body);
+    want!(
+        second.ok() && second.body == b"mine",
+        "the next answer to the next request",
+        "{second} with {:?}",
+        second.body
+    );
     Ok(())
 }
 
@@ -144,20 +189,70 @@ fn leftover(group: &mut Group, name: &str, method: &'static str, bytes: &'static
 }
 
 fn leftovers(group: &mut Group) {
-    leftover(group, "after-length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison");
+    leftover(
+        group,
+        "after-length",
+        "GET",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
+    );
     leftover(group, "bytes-after-length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokpoison");
-    leftover(group, "after-chunked", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison");
-    leftover(group, "after-zero-length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison");
-    leftover(group, "after-204", "GET", "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison");
+    leftover(
+        group,
+        "after-chunked",
+        "GET",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
+    );
+    leftover(
+        group,
+        "after-zero-length",
+        "GET",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
+    );
+    leftover(
+        group,
+        "after-204",
+        "GET",
+        "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
+    );
     leftover(group, "body-of-204", "GET", "HTTP/1.1 204 No Content\r\nContent-Length: 6\r\n\r\npoison");
-    leftover(group, "chunked-204", "GET", "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n6\r\npoison\r\n0\r\n\r\n");
+    leftover(
+        group,
+        "chunked-204",
+        "GET",
+        "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n6\r\npoison\r\n0\r\n\r\n",
+    );
     leftover(group, "body-of-304", "GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 6\r\n\r\npoison");
-    leftover(group, "after-304", "GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 6\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison");
+    leftover(
+        group,
+        "after-304",
+        "GET",
+        "HTTP/1.1 304 Not Modified\r\nContent-Length: 6\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
+    );
     leftover(group, "body-of-head", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison");
-    leftover(group, "after-head", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison");
-    leftover(group, "chunked-head", "HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\npoison\r\n0\r\n\r\n");
-    leftover(group, "after-hints", "GET", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison");
-    leftover(group, "length-and-chunked", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\npoison");
+    leftover(
+        group,
+        "after-head",
+        "HEAD",
+        "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
+    );
+    leftover(
+        group,
+        "chunked-head",
+        "HEAD",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\npoison\r\n0\r\n\r\n",
+    );
+    leftover(
+        group,
+        "after-hints",
+        "GET",
+        "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
+    );
+    leftover(
+        group,
+        "length-and-chunked",
+        "GET",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\npoison",
+    );
 }
 
 /// An endpoint that talks without end, or says too much before it says anything.
@@ -169,7 +264,8 @@ fn too_much(group: &mut Group) {
         ("hints", "", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(300)),
         ("empty-lines", "", "\r\n".repeat(8 << 10)),
     ] {
-        group.add(Safety, "RFC 9110 5.4; RFC 9112 2.3", format!("endless-{name}"), move |lane| {
+        let severity = if name == "hints" { Correctness } else { Safety };
+        group.add(severity, "RFC 9110 5.4; RFC 9112 2.3", format!("endless-{name}"), move |lane| {
             let piece = piece.clone();
             lane.main().answers(move |it| {
                 it.send(start);
@@ -185,7 +281,11 @@ fn too_much(group: &mut Group) {
             client.patience = Duration::from_secs(5);
             client.send(GET);
             let response = client.response();
-            want!(response.status != 0 || response.broken != Some(crate::stream::Broken::TooLate), "an end to it", "{response}");
+            want!(
+                response.status != 0 || response.broken != Some(crate::stream::Broken::TooLate),
+                "an end to it",
+                "{response}"
+            );
             want!(!response.ok(), "an error", "{response}");
             let grown = lane.memory().saturating_sub(before) >> 20;
             want!(grown < 32, "bounded memory", "{grown} MiB more");
@@ -254,8 +354,7 @@ fn broken_off(group: &mut Group) {
 pub(super) fn fill(group: &mut Group) {
     for (name, bytes, gets) in ANSWERS {
         // RFC 9112 6.3 wants a 502 for a length that is none; what is made sound instead misleads nobody.
-        let severity: Severity =
-            if *gets == Gets::Error && !name.contains("differs") { Correctness } else { Safety };
+        let severity: Severity = if *gets == Gets::Error && !name.contains("differs") { Correctness } else { Safety };
         group.add(severity, "RFC 9112 2, 4, 5, 6", *name, move |lane| judge(lane, bytes, *gets));
     }
     leftovers(group);

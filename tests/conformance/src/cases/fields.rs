@@ -30,7 +30,11 @@ const HOPS: &[(&str, &str, &str)] = &[
     ("named-before", "X-Named: secret\r\nConnection: x-NAMED", "x-named"),
     ("named-with-close", "Connection: close, X-Named\r\nX-Named: secret", "x-named"),
     ("named-twice-there", "Connection: X-Named\r\nX-Named: 1\r\nX-Named: 2", "x-named"),
-    ("http2-settings", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk", "http2-settings"),
+    (
+        "http2-settings",
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk",
+        "http2-settings",
+    ),
     ("upgrade-h2c", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk", "upgrade"),
     ("upgrade-h2c-without-settings", "Connection: Upgrade\r\nUpgrade: h2c", "upgrade"),
     ("upgrade-h2c-hidden", "Connection: Upgrade\r\nUpgrade: websocket, h2c", "upgrade"),
@@ -46,9 +50,11 @@ fn hops(group: &mut Group) {
             want!(response.status != 0, "an answer", "{response}");
             let left = values(&request.fields, gone);
             // Other upgrades than to h2c may be offered to the endpoint.
-            let harmless = *gone == "upgrade" && (!h2c || !left.join(",").contains("h2c")) && *name != "upgrade-not-asked";
+            let harmless =
+                *gone == "upgrade" && (!h2c || !left.join(",").contains("h2c")) && *name != "upgrade-not-asked";
             want!(left.is_empty() || harmless, format!("no {gone} at the endpoint"), "{gone}: {left:?}");
-            let named = lists(&request.fields, "connection", "x-named") || lists(&request.fields, "connection", "http2-settings");
+            let named = lists(&request.fields, "connection", "x-named")
+                || lists(&request.fields, "connection", "http2-settings");
             want!(!named, "no such member of Connection at the endpoint", "{}", request.list("connection"));
             Ok(())
         });
@@ -75,17 +81,18 @@ fn hops(group: &mut Group) {
             Ok(())
         });
     }
-    group.add(Correctness, "RFC 9112 9.6", "response-close-is-for-the-gateway", |lane| {
-        lane.main().says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", Then::Close);
-        let mut client = lane.client()?;
-        for nth in 0..3 {
-            client.send("GET /c HTTP/1.1\r\nHost: a.test\r\n\r\n");
-            let response = client.response();
-            want!(response.ok(), "200 each time on one connection", "{response} as number {nth}");
-        }
-        Ok(())
-    })
-    .severity(Courtesy);
+    group
+        .add(Correctness, "RFC 9112 9.6", "response-close-is-for-the-gateway", |lane| {
+            lane.main().says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", Then::Close);
+            let mut client = lane.client()?;
+            for nth in 0..3 {
+                client.send("GET /c HTTP/1.1\r\nHost: a.test\r\n\r\n");
+                let response = client.response();
+                want!(response.ok(), "200 each time on one connection", "{response} as number {nth}");
+            }
+            Ok(())
+        })
+        .severity(Courtesy);
 }
 
 /// What is passed as it was sent.
@@ -157,13 +164,14 @@ fn left_alone(group: &mut Group) {
         want!(via.split(',').nth(1).is_some_and(|it| it.trim().starts_with("1.1")), "1.1 in the new one", "via: {via}");
         Ok(())
     });
-    group.add(Correctness, "RFC 9110 7.6.3", "request-via-of-1.0", |lane| {
-        ask(lane.plain(), message("GET /c HTTP/1.0", "X: y", ""))?;
-        let via = lane.main().last().list("via");
-        want!(via.starts_with("1.0") || via.starts_with("HTTP/1.0"), "the version that was received", "via: {via}");
-        Ok(())
-    })
-    .severity(Courtesy);
+    group
+        .add(Correctness, "RFC 9110 7.6.3", "request-via-of-1.0", |lane| {
+            ask(lane.plain(), message("GET /c HTTP/1.0", "X: y", ""))?;
+            let via = lane.main().last().list("via");
+            want!(via.starts_with("1.0") || via.starts_with("HTTP/1.0"), "the version that was received", "via: {via}");
+            Ok(())
+        })
+        .severity(Courtesy);
 }
 
 /// Who the client is: strangers cannot say, those in the list can.
@@ -280,11 +288,14 @@ fn host(group: &mut Group) {
         ("folded-before", "Host:\r\n a.test", May::Pass),
     ] {
         let bytes = format!("GET /c HTTP/1.1\r\n{lines}\r\n\r\n");
-        let ambiguous = name.starts_with("twice") || matches!(name, "three" | "list" | "userinfo" | "path" | "space" | "folded");
+        let ambiguous =
+            name.starts_with("twice") || matches!(name, "three" | "list" | "userinfo" | "path" | "space" | "folded");
         // Two readers of it may find two hosts.
         let severity = if ambiguous && may != May::Must { Safety } else { Correctness };
         if severity == Safety {
-            group.add(Safety, REFERENCE, format!("host-{name}"), move |lane| super::raw::judge(lane, bytes.as_bytes(), may));
+            group.add(Safety, REFERENCE, format!("host-{name}"), move |lane| {
+                super::raw::judge(lane, bytes.as_bytes(), may)
+            });
         } else {
             add(group, severity, REFERENCE, format!("host-{name}"), bytes, may);
         }
@@ -327,8 +338,15 @@ fn host(group: &mut Group) {
             let response = client.response();
             let request = lane.main().last();
             want!(response.status != 0 || response.broken.is_some(), "an answer", "{response}");
-            let leaked = request.list("host").contains('@') || request.target.contains('@') || request.target.contains("http:");
-            want!(!leaked, "refused, or origin-form at the endpoint", "{} with host {}", request.target, request.list("host"));
+            let leaked =
+                request.list("host").contains('@') || request.target.contains('@') || request.target.contains("http:");
+            want!(
+                !leaked,
+                "refused, or origin-form at the endpoint",
+                "{} with host {}",
+                request.target,
+                request.list("host")
+            );
             Ok(())
         });
     }
@@ -353,10 +371,11 @@ fn methods(group: &mut Group) {
     group.add(Safety, "RFC 9110 9.3.6", "connect-with-path", |lane| {
         refused(lane, "CONNECT /c HTTP/1.1\r\nHost: a.test\r\n\r\n", "refused")
     });
-    group.add(Correctness, "RFC 9110 9.3.8", "trace", |lane| {
-        refused(lane, "TRACE /c HTTP/1.1\r\nHost: a.test\r\nCookie: a=b\r\n\r\n", "refused")
-    })
-    .severity(Courtesy);
+    group
+        .add(Correctness, "RFC 9110 9.3.8", "trace", |lane| {
+            refused(lane, "TRACE /c HTTP/1.1\r\nHost: a.test\r\nCookie: a=b\r\n\r\n", "refused")
+        })
+        .severity(Courtesy);
     group.add(Correctness, "RFC 9110 9.3.7", "options-asterisk", |lane| {
         let mut client = lane.client()?;
         client.send("OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n");

@@ -137,7 +137,9 @@ pub(super) fn fill(group: &mut Group) {
     for (name, line, may) in LENGTHS {
         add(group, Safety, "RFC 9112 6.3; RFC 9110 8.6", format!("cl-{name}"), post(line, "hello"), *may);
     }
-    for (method, may) in [("GET", May::Pass), ("HEAD", May::Pass), ("DELETE", May::Pass), ("OPTIONS", May::Pass), ("PUT", May::Must)] {
+    for (method, may) in
+        [("GET", May::Pass), ("HEAD", May::Pass), ("DELETE", May::Pass), ("OPTIONS", May::Pass), ("PUT", May::Must)]
+    {
         let length = format!("Content-Length: {}", SMUGGLED.len());
         let bytes = message(&format!("{method} /c HTTP/1.1"), &length, SMUGGLED);
         add(group, Safety, "RFC 9110 9.3.1", format!("request-in-body-of-{}", method.to_lowercase()), bytes, may);
@@ -152,7 +154,9 @@ pub(super) fn fill(group: &mut Group) {
         let bytes = message("POST /c HTTP/1.0", lines, body);
         add(group, Safety, "RFC 9112 6.1", format!("http-1.0-{name}"), bytes, May::PassAlone);
     }
-    for (name, named) in [("content-length", "Content-Length"), ("transfer-encoding", "Transfer-Encoding"), ("host", "Host")] {
+    for (name, named) in
+        [("content-length", "Content-Length"), ("transfer-encoding", "Transfer-Encoding"), ("host", "Host")]
+    {
         // Taken away as hop-by-hop, the body becomes a request.
         let lines = match name {
             "transfer-encoding" => format!("Connection: {named}\r\nTransfer-Encoding: chunked"),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::raw::message;
-use crate::case::{Case, Failure, Group, Outcome, Severity::*, want};
+use crate::case::{Case, Group, Outcome, Severity::*, want};
 use crate::client::{Client, ask};
 use crate::lane::Lane;
 use crate::origin::{Then, answer};
@@ -19,37 +19,82 @@ pub(super) fn others_are_served(lane: &Lane) -> Outcome {
     let mut client = lane.client_from("127.0.0.77")?;
     client.send(GET);
     let response = client.response();
-    want!(response.ok() && began.elapsed() < SECOND, "200 for others within a second", "{response} after {:?}", began.elapsed());
+    want!(
+        response.ok() && began.elapsed() < SECOND,
+        "200 for others within a second",
+        "{response} after {:?}",
+        began.elapsed()
+    );
     Ok(())
 }
 
+/// A head that is too large, how that may be told, and what a gateway has to have to be asked.
+type Head = (&'static str, Vec<u8>, &'static [u16], Option<Need>);
+
 fn sizes(group: &mut Group) {
-    let heads: Vec<(&str, Vec<u8>, &[u16], Option<Need>)> = vec![
+    let heads: Vec<Head> = vec![
         ("one-field-of-20k", message("GET /c HTTP/1.1", format!("X: {}", "y".repeat(20 << 10)), ""), &[431, 400], None),
         ("one-field-of-1m", message("GET /c HTTP/1.1", format!("X: {}", "y".repeat(1 << 20)), ""), &[431, 400], None),
-        ("fields-of-40k-together", message("GET /c HTTP/1.1", vec![format!("X: {}", "y".repeat(1000)); 40].join("\r\n"), ""), &[431, 400], None),
-        ("200-fields", message("GET /c HTTP/1.1", vec!["X: y"; 200].join("\r\n"), ""), &[431, 400], Some(Need::FieldCount)),
+        (
+            "fields-of-40k-together",
+            message("GET /c HTTP/1.1", vec![format!("X: {}", "y".repeat(1000)); 40].join("\r\n"), ""),
+            &[431, 400],
+            None,
+        ),
+        (
+            "200-fields",
+            message("GET /c HTTP/1.1", vec!["X: y"; 200].join("\r\n"), ""),
+            &[431, 400],
+            Some(Need::FieldCount),
+        ),
         ("10000-fields", message("GET /c HTTP/1.1", vec!["X: y"; 10_000].join("\r\n"), ""), &[431, 400], None),
         ("name-of-20k", message("GET /c HTTP/1.1", format!("{}: y", "x".repeat(20 << 10)), ""), &[431, 400], None),
-        ("method-of-20k", format!("{} /c HTTP/1.1\r\nHost: a.test\r\n\r\n", "M".repeat(20 << 10)).into(), &[431, 400, 414, 501, 405], None),
-        ("target-of-10k", format!("GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "c".repeat(10 << 10)).into(), &[414, 431, 400], Some(Need::TargetSize)),
-        ("target-of-100k", format!("GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "c".repeat(100 << 10)).into(), &[414, 431, 400], None),
-        ("query-of-100k", format!("GET /c?{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "c".repeat(100 << 10)).into(), &[414, 431, 400], None),
+        (
+            "method-of-20k",
+            format!("{} /c HTTP/1.1\r\nHost: a.test\r\n\r\n", "M".repeat(20 << 10)).into(),
+            &[431, 400, 414, 501, 405],
+            None,
+        ),
+        (
+            "target-of-10k",
+            format!("GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "c".repeat(10 << 10)).into(),
+            &[414, 431, 400],
+            Some(Need::TargetSize),
+        ),
+        (
+            "target-of-100k",
+            format!("GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "c".repeat(100 << 10)).into(),
+            &[414, 431, 400],
+            None,
+        ),
+        (
+            "query-of-100k",
+            format!("GET /c?{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "c".repeat(100 << 10)).into(),
+            &[414, 431, 400],
+            None,
+        ),
         ("host-of-20k", format!("GET /c HTTP/1.1\r\nHost: {}\r\n\r\n", "a".repeat(20 << 10)).into(), &[431, 400], None),
-        ("version-of-20k", format!("GET /c HTTP/1.1{}\r\nHost: a.test\r\n\r\n", "1".repeat(20 << 10)).into(), &[431, 400, 414, 505], None),
+        (
+            "version-of-20k",
+            format!("GET /c HTTP/1.1{}\r\nHost: a.test\r\n\r\n", "1".repeat(20 << 10)).into(),
+            &[431, 400, 414, 505],
+            None,
+        ),
     ];
     for (name, bytes, codes, need) in heads {
-        let case: &mut Case = group.add(Correctness, "RFC 9110 5.4; RFC 6585 5; RFC 9112 3", format!("head-with-{name}"), move |lane| {
-            let mut client = lane.client()?;
-            client.send(&bytes);
-            let response = client.response();
-            // With much of it unread, the reset may overtake the answer.
-            let refused = codes.contains(&response.status) || matches!(response.broken, Some(Broken::Ended(_))) && response.status == 0;
-            want!(refused, format!("one of {codes:?}"), "{response}");
-            want!(client.end().is_some(), "a closed connection", "{response}, and it stays open");
-            want!(lane.main().count() == 0, "nothing at the endpoint", "a request");
-            Ok(())
-        });
+        let case: &mut Case =
+            group.add(Correctness, "RFC 9110 5.4; RFC 6585 5; RFC 9112 3", format!("head-with-{name}"), move |lane| {
+                let mut client = lane.client()?;
+                client.send(&bytes);
+                let response = client.response();
+                // With much of it unread, the reset may overtake the answer.
+                let refused = codes.contains(&response.status)
+                    || matches!(response.broken, Some(Broken::Ended(_))) && response.status == 0;
+                want!(refused, format!("one of {codes:?}"), "{response}");
+                want!(client.end().is_some(), "a closed connection", "{response}, and it stays open");
+                want!(lane.main().count() == 0, "nothing at the endpoint", "a request");
+                Ok(())
+            });
         case.needs = need;
     }
     group.add(Courtesy, "RFC 6585 5", "head-too-large-is-told", |lane| {
@@ -65,13 +110,18 @@ fn sizes(group: &mut Group) {
         while sent < 64 && client.send(&piece) {
             sent += 1;
         }
-        want!(sent < 64, "an end to it", "{sent} times 64 KiB taken");
+        // What is still taken may be thrown away: an answer, or the end, says so.
+        let response = client.response();
+        let over = response.status >= 400 || matches!(response.broken, Some(Broken::Ended(_)));
+        want!(over, "an end to it", "{response} after {sent} times 64 KiB");
         let grown = lane.memory().saturating_sub(before) >> 20;
         want!(grown < 8, "bounded memory", "{grown} MiB");
         Ok(())
     });
-    for (name, version_2, chunked) in [("length", false, false), ("chunked", false, true), ("h2", true, false), ("h2-without-length", true, true)] {
-        group.add(Correctness, "RFC 9110 15.5.14", format!("body-too-large-{name}"), move |lane| {
+    for (name, version_2, chunked) in
+        [("length", false, false), ("chunked", false, true), ("h2", true, false), ("h2-without-length", true, true)]
+    {
+        let case = group.add(Correctness, "RFC 9110 15.5.14", format!("body-too-large-{name}"), move |lane| {
             let size = 2 << 20;
             let (status, seen) = if version_2 {
                 let mut h2 = crate::h2client::open(lane)?;
@@ -83,7 +133,8 @@ fn sizes(group: &mut Group) {
                 (message.status(), message.to_string())
             } else {
                 let mut client = lane.client()?;
-                let line = if chunked { "Transfer-Encoding: chunked".into() } else { format!("Content-Length: {size}") };
+                let line =
+                    if chunked { "Transfer-Encoding: chunked".into() } else { format!("Content-Length: {size}") };
                 client.send(message("POST /small HTTP/1.1", line, ""));
                 for _ in 0..size / 65_536 {
                     let piece = vec![b'x'; 65_536];
@@ -101,19 +152,23 @@ fn sizes(group: &mut Group) {
             want!(!whole, "no whole request at the endpoint", "one");
             Ok(())
         });
+        if chunked {
+            case.needs(Need::UntoldBodySize);
+        }
     }
     group.add(Correctness, "RFC 9110 15.5.14", "body-as-large-as-allowed", |lane| {
         let size = 1 << 20;
-        let response = ask(lane.plain(), message("POST /small HTTP/1.1", format!("Content-Length: {size}"), vec![b'x'; size]))?;
+        let response =
+            ask(lane.plain(), message("POST /small HTTP/1.1", format!("Content-Length: {size}"), vec![b'x'; size]))?;
         want!(response.ok() && lane.main().last().body.len() == size, "200", "{response}");
         Ok(())
     });
 }
 
-/// How long until the gateway ends this connection; `None` if it does not within six seconds.
+/// How long until the gateway ends this connection; `None` if it does not within eight seconds.
 fn shed_after(client: &mut Client, mut keep_busy: impl FnMut(&mut Client)) -> Option<Duration> {
     let began = Instant::now();
-    while began.elapsed() < SECOND * 6 {
+    while began.elapsed() < SECOND * 8 {
         match client.reader.fill(Instant::now() + Duration::from_millis(100)) {
             Ok(()) | Err(Broken::TooLate) => keep_busy(client),
             Err(_) => return Some(began.elapsed()),
@@ -135,7 +190,9 @@ fn slowness(group: &mut Group) {
         group.add(severity, "slowloris (2009); RFC 9110 15.5.9", format!("slow-head-{name}"), move |lane| {
             let mut client = lane.client()?;
             client.send(start);
-            let after = shed_after(&mut client, |it| drop(it.send(drip)));
+            let after = shed_after(&mut client, |it| {
+                it.send(drip);
+            });
             let got = client.reader.buffer.clone();
             // One second is set; HAProxy and nginx count in seconds.
             want!(after.is_some_and(|it| it < SECOND * 4), "shed within three seconds of the deadline", "{after:?}");
@@ -153,8 +210,10 @@ fn slowness(group: &mut Group) {
         group.add(Safety, "RFC 9110 15.5.9", format!("slow-body-{name}"), move |lane| {
             let mut client = lane.client()?;
             client.send(message("POST /c HTTP/1.1", head, if name == "chunk-stops" { "64\r\nhello" } else { "" }));
-            let after = shed_after(&mut client, |it| drop(it.send(drip)));
-            want!(after.is_some_and(|it| it < Duration::from_millis(5500)), "shed after two seconds or so", "{after:?}");
+            let after = shed_after(&mut client, |it| {
+                it.send(drip);
+            });
+            want!(after.is_some_and(|it| it < SECOND * 7), "shed after two seconds or so", "{after:?}");
             let whole = lane.main().requests().iter().any(|it| it.whole);
             want!(!whole, "no whole request at the endpoint", "one");
             Ok(())
@@ -223,23 +282,23 @@ fn slowness(group: &mut Group) {
 }
 
 fn counts(group: &mut Group) {
-    fn open(lane: &Lane, count: usize, from: &[&str]) -> Result<Vec<Client>, Failure> {
-        // Each says something, so that none counts as idle before its time.
-        let connect = |nth: usize| -> Result<Client, Failure> {
-            let mut client = lane.client_from(from[nth % from.len()])?;
+    fn open(lane: &Lane, count: usize, from: &[&str]) -> Vec<Client> {
+        // Each says something, so that none counts as idle before its time. Some may be reset before they can.
+        let connect = |nth: usize| -> Option<Client> {
+            let mut client = lane.client_from(from[nth % from.len()]).ok()?;
             client.send("GET /c HTTP/1.1\r\n");
-            Ok(client)
+            Some(client)
         };
-        (0..count).map(connect).collect()
+        (0..count).filter_map(connect).collect()
     }
     fn refused(clients: &mut [Client]) -> usize {
-        clients.iter_mut().filter_map(|it| it.end_within(Duration::from_millis(1))).count()
+        clients.iter_mut().map(|it| it.reader.ended_now()).filter(|it| *it).count()
     }
     group
         .add(Safety, "RFC 9110 15.6.4", "connections-of-one-client", |lane| {
-            let mut many = open(lane, 450, &["127.0.0.20"])?;
+            let mut many = open(lane, 450, &["127.0.0.20"]);
             std::thread::sleep(Duration::from_millis(150));
-            let away = refused(&mut many);
+            let away = 450 - many.len() + refused(&mut many);
             others_are_served(lane)?;
             want!((40..=60).contains(&away), "50 of 450 refused", "{away}");
             drop(many);
@@ -254,19 +313,19 @@ fn counts(group: &mut Group) {
         .heavy();
     group
         .add(Safety, "RFC 9110 15.6.4", "connections-of-a-listener", |lane| {
-            let mut many = open(lane, 700, &["127.0.0.20", "127.0.0.21"])?;
+            let mut many = open(lane, 700, &["127.0.0.20", "127.0.0.21"]);
             std::thread::sleep(Duration::from_millis(150));
             // Turned away, or not taken from the queue: then they get no answer.
             let mut answered = 0;
             for client in &mut many {
-                client.send("Host: a.test\r\nConnection: close\r\n\r\n");
+                client.send("Host: a.test\r\n\r\n");
             }
             for client in &mut many {
-                client.patience = Duration::from_millis(20);
-                answered += usize::from(client.response().ok());
+                client.patience = Duration::from_millis(5);
+                answered += usize::from(client.response().status != 0);
             }
             want!(answered <= 610, "no more than 600 at a time", "{answered} answered");
-            want!(answered >= 500, "those within the limit served", "{answered}");
+            want!(answered >= 300, "those within the limit served", "{answered}");
             drop(many);
             std::thread::sleep(Duration::from_millis(200));
             others_are_served(lane)

@@ -40,7 +40,7 @@ pub(crate) fn judge(lane: &Lane, bytes: &[u8], may: May) -> Outcome {
     let expected = "an error and a closed connection";
     want!(response.status == 0 || response.status >= 400, expected, "{response}");
     if may == May::Reject {
-        let reached = lane.main().until(Duration::from_millis(30), |it| !it.is_empty());
+        let reached = lane.main().until(Duration::from_millis(30), |it| it.iter().any(|it| it.whole));
         want!(!reached, "nothing at the endpoint", "{response} to the client, and a request at the endpoint");
         return Ok(());
     }

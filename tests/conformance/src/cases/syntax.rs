@@ -150,9 +150,16 @@ pub(super) fn fill(group: &mut Group) {
         group.add(severity, "CVE-2015-0219 and its like", format!("underscore-{name}"), move |lane| {
             let response = crate::client::ask(lane.plain(), message("GET /c HTTP/1.1", field, ""))?;
             let request = lane.main().last();
-            let twins = request.fields.iter().filter(|(it, _)| it.contains('_') && it.to_lowercase().replace('_', "-") == shown);
+            let twins = request
+                .fields
+                .iter()
+                .filter(|(it, _)| it.contains('_') && it.to_lowercase().replace('_', "-") == shown);
             let twins = twins.count();
-            want!(!managed || twins == 0, "no look-alike of what the gateway manages", "{response}, {field} at the endpoint");
+            want!(
+                !managed || twins == 0,
+                "no look-alike of what the gateway manages",
+                "{response}, {field} at the endpoint"
+            );
             want!(managed || response.ok() || response.status == 400, "an answer", "{response}");
             Ok(())
         });

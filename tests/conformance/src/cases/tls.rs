@@ -104,7 +104,12 @@ pub(super) fn fill(group: &mut Group) {
             h2.headers(1, &fields, true);
             let message = h2.answer(1);
             want!(message.ok(), "200 over HTTP/2", "{message}");
-            want!(lane.main().last().list("x-forwarded-proto") == "https", "X-Forwarded-Proto: https", "{}", lane.main().last().list("x-forwarded-proto"));
+            want!(
+                lane.main().last().list("x-forwarded-proto") == "https",
+                "X-Forwarded-Proto: https",
+                "{}",
+                lane.main().last().list("x-forwarded-proto")
+            );
             Ok(())
         });
     }
@@ -114,7 +119,11 @@ pub(super) fn fill(group: &mut Group) {
         want!(outcome.is_err(), "no_application_protocol", "a handshake");
         Ok(())
     });
-    for (name, identity, accepted) in [("required-right", Identity::Client, true), ("required-none", Identity::Nobody, false), ("required-stranger", Identity::Stranger, false)] {
+    for (name, identity, accepted) in [
+        ("required-right", Identity::Client, true),
+        ("required-none", Identity::Nobody, false),
+        ("required-stranger", Identity::Stranger, false),
+    ] {
         for (protocol, version) in [("1.2", &TLS12), ("1.3", &TLS13)] {
             let severity = if accepted { Correctness } else { Safety };
             group.add(severity, "RFC 8446 4.4.2", format!("client-certificate-{name}-{protocol}"), move |lane| {
@@ -149,7 +158,12 @@ pub(super) fn fill(group: &mut Group) {
         let mut client = Client::open(lane.tls())?;
         client.send(GET);
         let (bytes, end) = client.everything();
-        want!(end.is_some() && lane.main().count() == 0, "an error and the end", "{end:?}, {}", crate::bytes::show(&bytes));
+        want!(
+            end.is_some() && lane.main().count() == 0,
+            "an error and the end",
+            "{end:?}, {}",
+            crate::bytes::show(&bytes)
+        );
         Ok(())
     });
     group.add(Correctness, "RFC 9110 4.3.4", "endpoint-with-tls", |lane| {
@@ -158,7 +172,8 @@ pub(super) fn fill(group: &mut Group) {
         Ok(())
     });
     group.add(Safety, "RFC 9110 4.3.4", "endpoint-of-a-stranger", |lane| {
-        let response = ask(lane.plain(), "GET /tls-wrong HTTP/1.1\r\nHost: a.test\r\nAuthorization: Basic eA==\r\n\r\n")?;
+        let response =
+            ask(lane.plain(), "GET /tls-wrong HTTP/1.1\r\nHost: a.test\r\nAuthorization: Basic eA==\r\n\r\n")?;
         want!(response.status >= 500, "502", "{response}");
         let seen = lane.origins.tls_wrong.count();
         want!(seen == 0, "nothing told to an endpoint that cannot prove itself", "{seen} requests");

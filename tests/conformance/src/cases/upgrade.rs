@@ -31,7 +31,11 @@ fn upgraded(lane: &Lane, more: &str) -> Result<Client, crate::case::Failure> {
     want!(response.status == 101, "101", "{response}");
     let accept = response.field("sec-websocket-accept");
     want!(accept == Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "the endpoint's answer", "{accept:?}");
-    want!(response.field("upgrade").is_some_and(|it| it.eq_ignore_ascii_case("websocket")), "Upgrade: websocket", "none");
+    want!(
+        response.field("upgrade").is_some_and(|it| it.eq_ignore_ascii_case("websocket")),
+        "Upgrade: websocket",
+        "none"
+    );
     Ok(client)
 }
 
@@ -51,16 +55,22 @@ pub(super) fn fill(group: &mut Group) {
             hear(&mut client, piece)?;
         }
         let request = lane.main().last();
-        want!(request.list("upgrade").eq_ignore_ascii_case("websocket"), "Upgrade at the endpoint", "{}", request.list("upgrade"));
+        want!(
+            request.list("upgrade").eq_ignore_ascii_case("websocket"),
+            "Upgrade at the endpoint",
+            "{}",
+            request.list("upgrade")
+        );
         want!(request.has("sec-websocket-key"), "the key at the endpoint", "none");
         Ok(())
     });
-    group.add(Correctness, REFERENCE, "early-data-of-the-client", |lane| {
-        lane.main().answers(echo);
-        let mut client = upgraded(lane, "early")?;
-        hear(&mut client, b"early")
-    })
-    .severity(Courtesy);
+    group
+        .add(Correctness, REFERENCE, "early-data-of-the-client", |lane| {
+            lane.main().answers(echo);
+            let mut client = upgraded(lane, "early")?;
+            hear(&mut client, b"early")
+        })
+        .severity(Courtesy);
     group.add(Correctness, REFERENCE, "early-data-of-the-endpoint", |lane| {
         lane.main().answers(|it| {
             it.send(format!("{SWITCH}first words"));
@@ -136,7 +146,12 @@ pub(super) fn fill(group: &mut Group) {
     for (name, request) in [
         ("http-1.0", ASK.replace("HTTP/1.1", "HTTP/1.0")),
         ("without-connection", ASK.replace("Connection: Upgrade\r\n", "")),
-        ("h2c", ASK.replace("websocket", "h2c").replace("Connection: Upgrade", "Connection: Upgrade, HTTP2-Settings").replace("\r\n\r\n", "\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n")),
+        (
+            "h2c",
+            ASK.replace("websocket", "h2c")
+                .replace("Connection: Upgrade", "Connection: Upgrade, HTTP2-Settings")
+                .replace("\r\n\r\n", "\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"),
+        ),
     ] {
         // Not an upgrade for the gateway: then the endpoint's consent must not make it one.
         let severity = if name == "h2c" { Safety } else { Correctness };
@@ -160,19 +175,20 @@ pub(super) fn fill(group: &mut Group) {
             Ok(())
         });
     }
-    group.add(Safety, REFERENCE, "other-protocol-than-asked", |lane| {
-        lane.main().answers(|it| {
-            it.send(SWITCH.replace("Upgrade: websocket", "Upgrade: h2c"));
-            let _ = it.reader.fill(Instant::now() + SECOND * 3);
-            Then::Close
-        });
-        let mut client = lane.client()?;
-        client.send(ASK);
-        let response = client.response();
-        want!(response.status != 101, "an error", "{response} to {:?}", response.field("upgrade"));
-        Ok(())
-    })
-    .severity(Correctness);
+    group
+        .add(Safety, REFERENCE, "other-protocol-than-asked", |lane| {
+            lane.main().answers(|it| {
+                it.send(SWITCH.replace("Upgrade: websocket", "Upgrade: h2c"));
+                let _ = it.reader.fill(Instant::now() + SECOND * 3);
+                Then::Close
+            });
+            let mut client = lane.client()?;
+            client.send(ASK);
+            let response = client.response();
+            want!(response.status != 101, "an error", "{response} to {:?}", response.field("upgrade"));
+            Ok(())
+        })
+        .severity(Correctness);
     group.add(Safety, "RFC 9110 7.8", "body-before-the-upgrade", |lane| {
         // The request's own body comes before the new protocol does.
         lane.main().answers(|it| {
@@ -181,7 +197,9 @@ pub(super) fn fill(group: &mut Group) {
             Then::Keep
         });
         let mut client = lane.client()?;
-        client.send(ASK.replace("GET", "POST").replace("\r\n\r\n", "\r\nContent-Length: 41\r\n\r\n") + super::raw::SMUGGLED);
+        client.send(
+            ASK.replace("GET", "POST").replace("\r\n\r\n", "\r\nContent-Length: 41\r\n\r\n") + super::raw::SMUGGLED,
+        );
         let response = client.response();
         want!(response.status != 101, "no 101", "{response}");
         Ok(())

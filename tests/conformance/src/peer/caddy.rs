@@ -36,7 +36,7 @@ pub(super) fn write(layout: &Layout<'_>) -> io::Result<Vec<String>> {
     let ca = layout.certificate("ca.pem");
     let plain = json!({
         "protocol": "http", "versions": ["1.1"], "dial_timeout": "1s", "response_header_timeout": "2s",
-        "read_timeout": "2s", "write_timeout": "2s",
+        "read_timeout": "4s", "write_timeout": "4s",
     });
     let mut h2c = plain.clone();
     h2c["versions"] = json!(["h2c"]);

@@ -35,7 +35,7 @@ fn cluster(name: &str, to: &[SocketAddr], http: Value, more: Value) -> Value {
         "connect_timeout": "1s",
         "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": endpoints }] },
         "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options },
-        "circuit_breakers": { "thresholds": [{ "max_requests": 64, "max_connections": 64, "max_pending_requests": 64 }] },
+        "circuit_breakers": { "thresholds": [{ "max_requests": 64, "max_connections": 256, "max_pending_requests": 64 }] },
     });
     for (key, value) in more.as_object().into_iter().flatten() {
         cluster[key] = value.clone();
@@ -81,33 +81,40 @@ fn clusters(layout: &Layout<'_>) -> Vec<Value> {
 }
 
 fn routes() -> Vec<Value> {
-    let retry = json!({
-        "retry_on": "connect-failure,refused-stream,reset",
-        "num_retries": 2,
-        "retry_back_off": { "base_interval": "0.01s" },
-        "retriable_request_headers": [{ "name": ":method", "string_match": { "safe_regex": { "regex": "GET|HEAD" } } }],
-    });
-    let to = |cluster: &str| json!({ "cluster": cluster, "timeout": "0s", "retry_policy": retry });
-    let route = |name: &str, cluster: &str| {
-        json!({ "match": { "path_separated_prefix": format!("/{name}") }, "route": to(cluster) })
+    let to = |cluster: &str, retry_on: &str| {
+        let retry = json!({ "retry_on": retry_on, "num_retries": 2, "retry_back_off": { "base_interval": "0.01s" } });
+        json!({ "cluster": cluster, "timeout": "0s", "retry_policy": retry })
     };
-    let mut small = route("small", "main");
+    // What may be repeated is, on a reset too; anything else only where nothing was sent.
+    let both = |path: Value, cluster: &str| {
+        let mut safe = json!({ "match": path, "route": to(cluster, "connect-failure,refused-stream,reset") });
+        let method = json!({ "safe_regex": { "regex": "GET|HEAD" } });
+        safe["match"]["headers"] = json!([{ "name": ":method", "string_match": method }]);
+        [safe, json!({ "match": path, "route": to(cluster, "connect-failure,refused-stream") })]
+    };
+    let route = |name: &str, cluster: &str| both(json!({ "path_separated_prefix": format!("/{name}") }), cluster);
+    let mut all = Vec::new();
     let limit = typed("filters.http.buffer.v3.BufferPerRoute", json!({ "buffer": { "max_request_bytes": 1_048_576 } }));
-    small["typed_per_filter_config"] = json!({ "envoy.filters.http.buffer": limit });
-    let mut upgrades = route("ws", "main");
-    upgrades["route"]["idle_timeout"] = "10s".into();
-    let mut all = vec![small, upgrades];
-    for name in ["admin", "pair", "dead", "two", "flaky", "checked", "tls", "tls-wrong"] {
-        all.push(route(name, name));
+    for mut small in route("small", "main") {
+        small["typed_per_filter_config"] = json!({ "envoy.filters.http.buffer": limit });
+        all.push(small);
     }
-    all.extend([route("h2c", "h2"), route("grpc", "h2")]);
-    // WebSocket over HTTP/2 matches as CONNECT; it is an upgrade for the endpoint like any other.
-    all.push(json!({ "match": { "prefix": "/" }, "route": to("main") }));
+    for mut upgrades in route("ws", "main") {
+        upgrades["route"]["idle_timeout"] = "10s".into();
+        all.push(upgrades);
+    }
+    for name in ["admin", "pair", "dead", "two", "flaky", "checked", "tls", "tls-wrong"] {
+        all.extend(route(name, name));
+    }
+    all.extend(route("h2c", "h2"));
+    all.extend(route("grpc", "h2"));
+    all.extend(both(json!({ "prefix": "/" }), "main"));
     all
 }
 
 fn manager(trusted: bool) -> Value {
-    let strip = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded"].map(|it| json!({ "remove": it }));
+    let strip =
+        ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded"].map(|it| json!({ "remove": it }));
     let strip = typed("http.early_header_mutation.header_mutation.v3.HeaderMutation", json!({ "mutations": strip }));
     let off = typed("filters.http.buffer.v3.Buffer", json!({ "max_request_bytes": 1_048_576 }));
     let filters = json!([

@@ -9,6 +9,7 @@ use super::{Layout, Need, TRUSTED};
 pub(super) fn lacks(need: Need) -> Option<&'static str> {
     match need {
         Need::TargetSize => Some("one limit for the whole head"),
+        Need::UntoldBodySize => Some("only a length that is told can be limited"),
         _ => None,
     }
 }
@@ -75,7 +76,8 @@ frontend all
         tls_at = at.tls,
         mtls_at = at.mtls,
     );
-    let check = "check observe layer7 error-limit 5 on-error mark-down inter 10s";
+    // Ten good checks bring it back, and so ten seconds.
+    let check = "check observe layer7 error-limit 5 on-error mark-down inter 1s rise 10";
     let verify = format!("ssl verify required ca-file {ca} verifyhost origin.test sni str(origin.test)");
     let both = |pair: &[crate::origin::Origin; 2]| [pair[0].address, pair[1].address];
     let backends: [(&str, Vec<SocketAddr>, &str); 11] = [

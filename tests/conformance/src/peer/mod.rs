@@ -61,6 +61,8 @@ pub(crate) enum Need {
     FieldCount,
     /// A limit for a request's target alone.
     TargetSize,
+    /// A limit for bodies that do not say how long they are.
+    UntoldBodySize,
     /// HTTP/1.1 and HTTP/2 with prior knowledge on one port.
     OnePort,
 }

@@ -12,7 +12,7 @@ pub(super) fn lacks(need: Need) -> Option<&'static str> {
         Need::ClientConnections => Some("limit_conn counts requests, not connections"),
         Need::FieldCount => Some("no limit of the number of fields"),
         Need::OnePort => Some("a port is HTTP/1.1 or HTTP/2"),
-        Need::H2Endpoint | Need::Outlier | Need::InFlight | Need::TargetSize => None,
+        Need::H2Endpoint | Need::Outlier | Need::InFlight | Need::TargetSize | Need::UntoldBodySize => None,
     }
 }
 
@@ -53,8 +53,7 @@ pub(super) fn write(layout: &Layout<'_>) -> io::Result<Vec<String>> {
         ),
     );
     let upstream = |name: &str, servers: &[std::net::SocketAddr]| {
-        let servers: String =
-            servers.iter().map(|it| format!("server {it} max_fails=5 fail_timeout=10s; ")).collect();
+        let servers: String = servers.iter().map(|it| format!("server {it} max_fails=5 fail_timeout=10s; ")).collect();
         format!("upstream {name} {{ {servers} keepalive 64; }}\n")
     };
     let upstreams = [
@@ -83,7 +82,7 @@ http {{
     uwsgi_temp_path {dir}/t4; scgi_temp_path {dir}/t5;
     client_header_timeout 1s; client_body_timeout 2s; send_timeout 2s; keepalive_timeout 2s;
     client_header_buffer_size 1k; large_client_header_buffers 2 8k; client_max_body_size 0;
-    http2_max_concurrent_streams 100;
+    http2_max_concurrent_streams 100; ssl_protocols TLSv1.2 TLSv1.3;
     set_real_ip_from {TRUSTED}; real_ip_header X-Forwarded-For; real_ip_recursive on;
     geo $realip_remote_addr $known {{ default 0; {TRUSTED}/32 1; }}
     map $known $xff {{ 0 $remote_addr; 1 $proxy_add_x_forwarded_for; }}
@@ -102,8 +101,8 @@ http {{
     {upstreams}
     server {{ listen {plain}; {locations} }}
     server {{ listen {h2} http2; {locations} }}
-    server {{ listen {tls} ssl http2 default_server; server_name a.test; {a} ssl_protocols TLSv1.2 TLSv1.3; {locations} }}
-    server {{ listen {tls} ssl http2; server_name b.test; {b} ssl_protocols TLSv1.2 TLSv1.3; {locations} }}
+    server {{ listen {tls} ssl http2 default_server; server_name a.test; {a} {locations} }}
+    server {{ listen {tls} ssl http2; server_name b.test; {b} {locations} }}
     server {{ listen {mtls} ssl http2; {a} ssl_client_certificate {ca}; ssl_verify_client on; {locations} }}
 }}
 ",
@@ -113,5 +112,12 @@ http {{
         tls = at.tls,
         mtls = at.mtls,
     );
-    Ok(vec!["-p".into(), dir.to_string(), "-e".into(), "stderr".into(), "-c".into(), layout.write("nginx.conf", &text)?])
+    Ok(vec![
+        "-p".into(),
+        dir.to_string(),
+        "-e".into(),
+        "stderr".into(),
+        "-c".into(),
+        layout.write("nginx.conf", &text)?,
+    ])
 }
