@@ -114,3 +114,30 @@ impl AsyncWrite for Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What the other side sees after `end`.
+    async fn seen(end: impl AsyncFnOnce(Stream)) -> io::Result<usize> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, peer) = listener.accept().await.unwrap();
+        let mut server = Stream::plain(server);
+        assert!(!server.is_tls() && server.peer_addr().unwrap() == peer);
+        server.write_all(b"half").await.unwrap();
+        client.read_exact(&mut [0; 4]).await.unwrap();
+        end(server).await;
+        client.read(&mut [0; 1]).await
+    }
+
+    #[tokio::test]
+    async fn a_reset_cannot_be_taken_for_an_end() {
+        assert_eq!(seen(async |stream| stream.reset()).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(seen(async |mut stream| stream.shutdown().await.unwrap()).await.unwrap(), 0);
+    }
+}

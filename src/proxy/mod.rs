@@ -263,7 +263,7 @@ async fn forward(
         // What happened before tells more than that nothing is left.
         let endpoint = picked.map_err(|error| failed.take().unwrap_or(error))?;
         let address = endpoint.spec.address;
-        let call = Call { head: &head, expects, interim, timeouts, until, rate };
+        let call = Call { head: &head, expects, interim, timeouts, until, rate, connector: &service.connector };
         let error = match worker.upstream.send(endpoint, call, upload).await {
             Ok(answer) => break answer,
             Err(error) => error,

@@ -18,14 +18,15 @@ use super::body::{Interim, Upload};
 use super::metrics;
 use super::opening::Opening;
 use super::upgrade::Duplex;
-use crate::config::Timeouts;
 use crate::config::upstream::Reuse;
+use crate::config::{Protocol, Timeouts};
 use crate::endpoint::live::Open;
 use crate::endpoint::{Endpoint, InFlight, Live, Trouble};
 use crate::error::RequestError;
 use crate::http1::Connection;
 use crate::message::{RequestHead, ResponseHead, Version};
 use crate::stream::Stream;
+use crate::tls::Connector;
 
 mod http1;
 mod http2;
@@ -92,6 +93,8 @@ pub struct Call<'a> {
     pub until: Option<Instant>,
     /// Bytes a second that a body must move with.
     pub rate: u64,
+    /// How to connect where the endpoint wants TLS.
+    pub connector: &'a Connector,
 }
 
 impl Call<'_> {
@@ -282,14 +285,22 @@ impl Upstream {
         let limit = call.timeouts.connect.0;
         let _waiting = endpoint.wait().ok_or(RequestError::Overloaded)?;
         self.metrics.connected();
-        let stream = match timeout(limit, TcpStream::connect(endpoint.spec.address)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(RequestError::Connect(error)),
-            Err(_) => return Err(RequestError::ConnectTimeout(limit)),
+        let (address, scheme) = (endpoint.spec.address, endpoint.spec.scheme);
+        let connecting = async {
+            let stream = TcpStream::connect(address).await?;
+            // A proxy writes whole messages, so there is nothing to wait for.
+            stream.set_nodelay(true)?;
+            if !scheme.is_secure() {
+                return Ok(Stream::plain(stream));
+            }
+            let protocol = if scheme.is_http2() { Protocol::Http2 } else { Protocol::Http1 };
+            call.connector.connect(stream, address.ip(), protocol).await
         };
-        // A proxy writes whole messages, so there is nothing to wait for.
-        stream.set_nodelay(true).map_err(RequestError::Connect)?;
-        Ok((Stream::plain(stream), endpoint.opened()))
+        match timeout(limit, connecting).await {
+            Ok(Ok(stream)) => Ok((stream, endpoint.opened())),
+            Ok(Err(error)) => Err(RequestError::Connect(error)),
+            Err(_) => Err(RequestError::ConnectTimeout(limit)),
+        }
     }
 
     /// The latest idle connection that can take a request.
