@@ -5,6 +5,7 @@ mod config;
 mod fuzz;
 mod handover;
 mod http;
+mod http2;
 mod lifecycle;
 mod outage;
 mod plugins;

@@ -54,6 +54,7 @@ fn foreign_crates_have_one_home() {
         ("wit_component::", "plugin/"),
         ("zookeeper_client::", "registry/zookeeper"),
         ("notify::", "watch.rs"),
+        ("ring::digest", "proxy/opening.rs"),
         ("clap::", "cli/"),
         ("socket2::", "server/"),
         ("arc_swap::", "snapshot.rs"),
@@ -68,8 +69,17 @@ fn foreign_crates_have_one_home() {
                 users += 1;
                 let path = path.to_str().unwrap();
                 // A worker keeps the cache that goes with the swap; certificates are swapped by themselves, because no
-                // request looks at them; what comes out of a handshake is a connection like any other.
-                let also = [("arc_swap::", "proxy/mod.rs"), ("arc_swap::", "tls/"), ("rustls::", "stream.rs")];
+                // request looks at them; what comes out of a handshake is a connection like any other. Both sides
+                // of a connection speak HTTP/2, with what `http2` has for both.
+                let also = [
+                    ("arc_swap::", "proxy/mod.rs"),
+                    ("arc_swap::", "tls/"),
+                    ("rustls::", "stream.rs"),
+                    ("h2::", "server/http2.rs"),
+                    ("h2::", "server/stream.rs"),
+                    ("h2::", "proxy/upstream/http2.rs"),
+                    ("h2::", "proxy/upstream/links.rs"),
+                ];
                 let also = also.iter().any(|it| krate == it.0 && path.starts_with(it.1));
                 assert!(path.starts_with(home) || also, "{krate} is used in {path}; its home is {home}");
             }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod h2;
 pub(crate) mod origin;
 pub(crate) mod proxy;
 pub(crate) mod raw;
