@@ -27,7 +27,7 @@ use crate::server::handover::{self, Offer, Predecessor};
 use crate::server::sockets::{Sockets, Spread};
 use crate::server::worker;
 use crate::snapshot::Current;
-use crate::tls::{Acceptor, Followed};
+use crate::tls::{Acceptor, Connectors, Followed};
 use crate::watch::Watch;
 
 /// How long the start waits for the registries: a gateway without services answers 404 to everybody, and one that
@@ -106,7 +106,10 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
     }
 
     let workers = workers(&config);
-    let Opened { spread, predecessor, mut offer, offered } = open(&config, workers).await?;
+    let (connectors, warnings) =
+        Connectors::load(&config).map_err(|refused| anyhow!("{}", publisher::mistakes_of(&config, &refused)))?;
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let Opened { spread, followed, predecessor, mut offer, offered } = open(&config, workers).await?;
     let listen = spread.listeners.iter().map(|it| (it.bound, it.tls.is_some())).collect();
     let addresses = Addresses { listen, admin: spread.admin.local_addr().context("reading the bound address")? };
 
@@ -132,7 +135,7 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
     let current = Current::default();
     let drain = config.drain.0;
     let (checks, verdicts) = watch::channel(Verdicts::default());
-    let publisher = Publisher::new(current.clone(), library, sources, verdicts, config.clone());
+    let publisher = Publisher::new(current.clone(), library, sources, verdicts, (connectors, followed), config.clone());
     let (plugin_changes, plugins) = mpsc::channel(QUEUE);
     let (configs, new_configs) = mpsc::channel(QUEUE);
     tokio::spawn(health::run(current.clone(), publisher.published(), checks));
@@ -202,6 +205,8 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
 /// What clients come to, and whom it is from and for.
 struct Opened {
     spread: Spread,
+    /// Looks after the files of TLS.
+    followed: Arc<Followed>,
     /// Whose sockets these were.
     predecessor: Option<Predecessor>,
     /// Where the next gateway asks for them.
@@ -223,7 +228,7 @@ async fn open(config: &Config, workers: usize) -> Result<Opened> {
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let followed = Arc::new(Followed::default());
     tls.iter().flatten().for_each(|acceptor| followed.add(acceptor));
-    tokio::spawn(followed.follow());
+    tokio::spawn(followed.clone().follow());
 
     let (predecessor, received) = match &config.handover {
         Some(path) => handover::ask(path).await?.unzip(),
@@ -234,7 +239,7 @@ async fn open(config: &Config, workers: usize) -> Result<Opened> {
     let sockets = Sockets::open(&places, config.admin, workers, received.unwrap_or_default())?;
     let offered = offer.is_some().then(|| sockets.again()).transpose().context("copying the listening sockets")?;
     let spread = Spread::new(sockets, &wanted, &tls, &config.limits, workers)?;
-    Ok(Opened { spread, predecessor, offer, offered })
+    Ok(Opened { spread, followed, predecessor, offer, offered })
 }
 
 /// Why the gateway ends.

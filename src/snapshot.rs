@@ -16,6 +16,7 @@ use crate::message::path::{DoubleSlashes, EncodedSlashes, Policy};
 use crate::plugin::{Plugin, Slot, library};
 use crate::registry;
 use crate::routes::{Route, Routes};
+use crate::tls::Connector;
 
 /// Where the current snapshot is found.
 pub type Current = Arc<ArcSwap<Snapshot>>;
@@ -114,6 +115,8 @@ pub struct Service {
     pub settings: Arc<Settings>,
     /// How many retries it may have.
     pub budget: Arc<Budget>,
+    /// How its endpoints are connected to where they want TLS.
+    pub connector: Arc<Connector>,
     /// The route that it has without anybody writing one.
     pub implicit: Option<Arc<Route>>,
 }

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use super::{Options, survey_in};
 use crate::config::file::check_plugins;
 use crate::config::{Config, Kind};
-use crate::{gateway, registry};
+use crate::tls::Connectors;
+use crate::{gateway, publisher, registry};
 
 /// Says whether there is a plugin of this name and kind, and whether it accepts this configuration.
 type Known = dyn Fn(&str, Kind, &str) -> Result<(), String>;
@@ -50,6 +51,10 @@ fn check(options: &Options, plugins: impl FnOnce(&Config) -> (Box<Known>, Vec<St
     let (_, mut of_tls, warnings) = gateway::acceptors(&config, &config.all_listeners());
     mistakes.all.append(&mut of_tls.all);
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    match Connectors::load(&config) {
+        Ok((_, warnings)) => warnings.iter().for_each(|warning| eprintln!("warning: {warning}")),
+        Err(refused) => mistakes.all.append(&mut publisher::mistakes_of(&config, &refused).all),
+    }
     mistakes.all.sort_by_key(|it| it.place.as_ref().map(|place| (place.line, place.column)));
     // A services file that is not there yet is waited for, so it is no mistake.
     let services = config.registry.file.as_ref().filter(|it| it.path.exists());

@@ -167,6 +167,8 @@ fn resolve(config: &mut Config, dir: &Path) {
     let resolve = |path: &mut PathBuf| *path = dir.join(&*path);
     resolve(&mut config.plugins.dir);
     config.handover.as_mut().map(resolve);
+    let upstreams = config.services.values_mut().chain([&mut config.upstream]);
+    upstreams.filter_map(|it| it.tls.as_mut()).for_each(|it| it.resolve(dir));
     for listener in &mut config.listeners {
         if let Some(tls) = &mut listener.get_mut().tls {
             tls.resolve(dir);

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
+use super::tls::EndpointTls;
 use super::values::{self, Percent, Time};
 
 /// A limit that may be set to anything useful; 0: none.
@@ -41,6 +42,8 @@ pub struct Upstream {
     pub health_check: Option<Check>,
     /// See [`Settings::reuse`].
     pub reuse: Option<Reuse>,
+    /// How endpoints are connected to whose scheme is `https` or `h2`.
+    pub tls: Option<EndpointTls>,
 }
 
 /// [`RetryBudget`] as it is written.

@@ -19,6 +19,7 @@ use crate::endpoint::Live;
 use crate::endpoint::standing::{Unhealthy, Verdicts};
 use crate::registry::Scheme;
 use crate::snapshot::{Current, Snapshot};
+use crate::tls::Connector;
 
 mod probe;
 
@@ -71,6 +72,7 @@ struct Shared {
 struct Target {
     address: SocketAddr,
     scheme: Scheme,
+    connector: Arc<Connector>,
     live: Arc<Live>,
     check: HealthCheck,
 }
@@ -111,7 +113,8 @@ fn targets(snapshot: &Snapshot) -> FxHashMap<u64, Target> {
         let Some(check) = &service.settings.health_check else { continue };
         for endpoint in service.all.iter() {
             let (address, scheme) = (endpoint.spec.address, endpoint.spec.scheme);
-            let target = Target { address, scheme, live: endpoint.live.clone(), check: check.clone() };
+            let (live, connector) = (endpoint.live.clone(), service.connector.clone());
+            let target = Target { address, scheme, connector, live, check: check.clone() };
             targets.insert(endpoint.live.id, target);
         }
     }
@@ -120,7 +123,7 @@ fn targets(snapshot: &Snapshot) -> FxHashMap<u64, Target> {
 
 /// Checks one endpoint until it is aborted.
 async fn watch_over(target: Target, delay: Duration, shared: Arc<Shared>) {
-    let Target { address, scheme, live, check } = target;
+    let Target { address, scheme, connector, live, check } = target;
     let mut tally = Tally::new(&check);
     sleep(delay).await;
     loop {
@@ -129,7 +132,7 @@ async fn watch_over(target: Target, delay: Duration, shared: Arc<Shared>) {
         let outcome = {
             // It is never closed.
             let _turn = shared.at_once.acquire().await;
-            match timeout(check.timeout, probe::probe(address, scheme, &check)).await {
+            match timeout(check.timeout, probe::probe(address, scheme, &connector, &check)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(format!("nothing in {:?}", check.timeout)),
             }

@@ -1,16 +1,20 @@
 //! One health check: a connection, and if there is a path, a GET and the status of its answer.
 //!
 //! Only the head of the answer is looked at, and of that only the first line: whatever else is wrong with it is not for
-//! a health check to find.
+//! a health check to find. An endpoint that speaks HTTP/2 is only connected to, and its TLS made.
 
 use std::io;
 use std::net::SocketAddr;
 
 use http::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::config::Protocol;
 use crate::config::upstream::HealthCheck;
 use crate::registry::Scheme;
+use crate::stream::Stream;
+use crate::tls::Connector;
 
 /// What is read at most: interim answers may come first.
 const MOST: usize = 16 << 10;
@@ -19,49 +23,39 @@ const MOST: usize = 16 << 10;
 ///
 /// # Errors
 /// What is wrong, in a few words.
-pub(super) async fn probe(address: SocketAddr, scheme: Scheme, check: &HealthCheck) -> Result<(), String> {
+pub(super) async fn probe(
+    address: SocketAddr,
+    scheme: Scheme,
+    connector: &Connector,
+    check: &HealthCheck,
+) -> Result<(), String> {
     let stream = TcpStream::connect(address).await.map_err(plain)?;
     if stream.local_addr().ok() == stream.peer_addr().ok() {
         // The port was free, and the kernel has given it to this very socket, which is now connected with itself.
         return Err("connection refused".into());
     }
-    let Some(path) = &check.path else { return Ok(()) };
-    if scheme != Scheme::Http {
-        // TLS and HTTP/2 are spoken where requests are sent; a connection that opens has to do here.
-        return Ok(());
-    }
+    let protocol = if scheme.is_http2() { Protocol::Http2 } else { Protocol::Http1 };
+    let mut stream = match scheme.is_secure() {
+        true => connector.connect(stream, address.ip(), protocol).await.map_err(plain)?,
+        false => Stream::plain(stream),
+    };
+    let Some(path) = check.path.as_ref().filter(|_| !scheme.is_http2()) else { return Ok(()) };
     let request = format!(
         "GET {} HTTP/1.1\r\nhost: {address}\r\nuser-agent: moongate/{} (health check)\r\naccept: */*\r\n\
          connection: close\r\n\r\n",
         path.0,
         env!("CARGO_PKG_VERSION"),
     );
-    write(&stream, request.as_bytes()).await.map_err(plain)?;
-    let status = read(&stream).await?;
+    stream.write_all(request.as_bytes()).await.map_err(plain)?;
+    let status = read(&mut stream).await?;
     if check.status.contains(status) { Ok(()) } else { Err(format!("status {}", status.as_u16())) }
 }
 
-async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-async fn read(stream: &TcpStream) -> Result<StatusCode, String> {
+async fn read(stream: &mut Stream) -> Result<StatusCode, String> {
     let mut read = Vec::with_capacity(1024);
     loop {
-        stream.readable().await.map_err(plain)?;
-        match stream.try_read_buf(&mut read) {
-            Ok(0) => return Err("connection closed without an answer".into()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(plain(error)),
+        if stream.read_buf(&mut read).await.map_err(plain)? == 0 {
+            return Err("connection closed without an answer".into());
         }
         if let Some(status) = status(&read)? {
             return Ok(status);

@@ -19,6 +19,7 @@ use crate::snapshot::{Current, Service, Snapshot};
 
 pub mod body;
 pub mod filter;
+pub mod grpc;
 pub mod headers;
 pub mod metrics;
 pub mod opening;
@@ -176,7 +177,7 @@ pub async fn handle(worker: &Worker, client: &Client, request: Request) -> Respo
     let began = Instant::now();
     let Request { mut head, upload, interim } = request;
     let id = headers::request_id(&mut head, &mut worker.rng.borrow_mut());
-    let problem = reply::wants_problem(&head);
+    let form = reply::Form::of(&head);
     let root = head.target.path() == "/" && [Method::GET, Method::HEAD].contains(&head.method);
 
     let place = Places::enter(&worker.places, worker.snapshot().rules.limits.requests);
@@ -191,7 +192,7 @@ pub async fn handle(worker: &Worker, client: &Client, request: Request) -> Respo
         Err(RequestError::NoRoute) if root => reply::welcome(),
         Err(error) => {
             refused(worker, &error, &id);
-            reply::error(&error, &id, problem)
+            reply::error(&error, &id, form)
         }
     };
     worker.date(&mut response.head);
@@ -252,7 +253,8 @@ async fn forward(
     let service = service.ok_or(RequestError::NoEndpoint)?;
     service.budget.deposit();
     let timeouts = &route.timeout;
-    let until = (timeouts.whole.0 > Duration::ZERO).then(|| Instant::now() + timeouts.whole.0);
+    let whole = (timeouts.whole.0 > Duration::ZERO).then(|| Instant::now() + timeouts.whole.0);
+    let until = whole.into_iter().chain(grpc::until(&head)).min();
     let rate = snapshot.rules.limits.min_rate.0;
     let mut tried = pick::Tried::default();
     let mut failed = None;
@@ -261,7 +263,7 @@ async fn forward(
         // What happened before tells more than that nothing is left.
         let endpoint = picked.map_err(|error| failed.take().unwrap_or(error))?;
         let address = endpoint.spec.address;
-        let call = Call { head: &head, expects, interim, timeouts, until, rate };
+        let call = Call { head: &head, expects, interim, timeouts, until, rate, connector: &service.connector };
         let error = match worker.upstream.send(endpoint, call, upload).await {
             Ok(answer) => break answer,
             Err(error) => error,

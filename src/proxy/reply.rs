@@ -1,39 +1,58 @@
 //! Answers of the gateway's own.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use http::StatusCode;
 
-use super::Response;
 use super::body::Body;
+use super::{Response, grpc};
 use crate::error::RequestError;
 use crate::message::{Known, RequestHead, ResponseHead};
+
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Methods that are passed on to endpoints, as `Allow` names them; any other token is passed on as well.
 const METHODS: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/// Whether an error is to be told as `application/problem+json` (RFC 9457).
-pub fn wants_problem(head: &RequestHead) -> bool {
-    head.fields.all(Known::Accept).any(|value| memchr::memmem::find(value, b"json").is_some())
+/// How a client wants to be told of an error.
+#[derive(Clone, Copy, Debug)]
+pub enum Form {
+    /// In a line of text.
+    Text,
+    /// As `application/problem+json` (RFC 9457).
+    Problem,
+    /// In gRPC's way, which depends on when the caller gives up.
+    Grpc(Option<Instant>),
 }
 
-/// One line of text, or a problem document; with the request's id, without internal addresses.
-pub fn error(error: &RequestError, id: &str, problem: bool) -> Response {
+impl Form {
+    /// What fits a request.
+    pub fn of(head: &RequestHead) -> Form {
+        if head.is_grpc() {
+            return Form::Grpc(grpc::until(head));
+        }
+        let problem = head.fields.all(Known::Accept).any(|value| memchr::memmem::find(value, b"json").is_some());
+        if problem { Form::Problem } else { Form::Text }
+    }
+}
+
+/// One line of text, or what else the client wants; with the request's id, without internal addresses.
+pub fn error(error: &RequestError, id: &str, form: Form) -> Response {
     let (status, phrase) = (error.status(), error.phrase());
-    let (content_type, body) = if problem {
-        let document = serde_json::json!({
-            "title": status.canonical_reason().unwrap_or_default(),
-            "status": status.as_u16(),
-            "detail": phrase,
-            "request_id": id,
-        });
-        ("application/problem+json", document.to_string())
-    } else if id.is_empty() {
-        ("text/plain; charset=utf-8", format!("{} {phrase}\n", status.as_u16()))
-    } else {
-        ("text/plain; charset=utf-8", format!("{} {phrase} (request {id})\n", status.as_u16()))
+    let mut response = match form {
+        Form::Grpc(until) => grpc::error(error, until.is_some_and(|until| until <= Instant::now())),
+        Form::Problem => {
+            let document = serde_json::json!({
+                "title": status.canonical_reason().unwrap_or_default(),
+                "status": status.as_u16(),
+                "detail": phrase,
+                "request_id": id,
+            });
+            own(status, "application/problem+json", document.to_string())
+        }
+        Form::Text if id.is_empty() => own(status, TEXT, format!("{} {phrase}\n", status.as_u16())),
+        Form::Text => own(status, TEXT, format!("{} {phrase} (request {id})\n", status.as_u16())),
     };
-    let mut response = own(status, content_type, body);
     let fields = &mut response.head.fields;
     if !id.is_empty() {
         fields.append(Known::XRequestId, id.as_bytes());
@@ -52,12 +71,12 @@ pub fn error(error: &RequestError, id: &str, problem: bool) -> Response {
 pub fn welcome() -> Response {
     let text = "Moongate, an HTTP gateway.\n\nNo route matches /. Services are found under the routes of the \
                 configuration; with automatic routes on, under /<service>/.\n";
-    own(StatusCode::OK, "text/plain; charset=utf-8", text.to_owned())
+    own(StatusCode::OK, TEXT, text.to_owned())
 }
 
 /// What the gateway says of itself: `OPTIONS *` is about the server, not about a resource (RFC 9110, section 9.3.7).
 pub fn options() -> Response {
-    let mut response = own(StatusCode::OK, "text/plain; charset=utf-8", String::new());
+    let mut response = own(StatusCode::OK, TEXT, String::new());
     response.head.fields.remove(Known::ContentType);
     response.head.fields.append(Known::Allow, METHODS);
     response

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::config::file::check_plugins;
+use crate::config::file::{check_plugins, mistake_at};
+use crate::config::mistakes::Mistakes;
 use crate::config::upstream::Settings;
 use crate::config::{Config, Defaults, Filter, Kind, OnFailure, ServiceName};
 use crate::endpoint::Endpoints;
@@ -21,6 +22,7 @@ use crate::plugin::{Binding, Numbers, Slot, library};
 use crate::registry::{self, View};
 use crate::routes::{Matcher, Route, Routes, Use};
 use crate::snapshot::{Current, Plugins, Rules, Service, Snapshot};
+use crate::tls::{Connectors, Followed, Refused};
 
 mod members;
 
@@ -74,6 +76,9 @@ pub struct Publisher {
     refused: Option<Box<Config>>,
     routes: Arc<Routes>,
     rules: Arc<Rules>,
+    connectors: Connectors,
+    /// Who looks after the connectors' files.
+    followed: Arc<Followed>,
     /// How endpoints are treated where the configuration says nothing of their service.
     settings: Arc<Settings>,
     /// Notified by workers, see [`crate::endpoint::live`].
@@ -91,8 +96,10 @@ impl Publisher {
         library: library::Library,
         sources: Vec<Source>,
         verdicts: watch::Receiver<Verdicts>,
+        (connectors, followed): (Connectors, Arc<Followed>),
         config: Config,
     ) -> Publisher {
+        connectors.follow(&followed);
         let rules = Arc::new(Rules::new(&config));
         let mut publisher = Publisher {
             current,
@@ -103,6 +110,8 @@ impl Publisher {
             refused: None,
             routes: Arc::default(),
             rules,
+            connectors,
+            followed,
             settings: Arc::default(),
             alarm: Arc::default(),
             verdicts,
@@ -177,6 +186,18 @@ impl Publisher {
             tracing::error!("configuration refused, the one before stays:\n{mistakes}");
             self.refused = Some(config);
             return false;
+        }
+        match Connectors::load(&config) {
+            Ok((connectors, warnings)) => {
+                warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                connectors.follow(&self.followed);
+                self.connectors = connectors;
+            }
+            Err(refused) => {
+                let mistakes = mistakes_of(&config, &refused);
+                tracing::error!("configuration refused, the one before stays:\n{mistakes}");
+                return false;
+            }
         }
         self.refused = None;
         self.config = Arc::from(config);
@@ -337,6 +358,7 @@ impl Publisher {
             _ => self.implicit(name),
         };
         let (name, spec) = (name.clone(), spec.clone());
+        let connector = self.connectors.of(&name).clone();
         Arc::new(Service {
             name,
             spec,
@@ -348,6 +370,7 @@ impl Publisher {
             warming,
             settings,
             budget,
+            connector,
             implicit,
         })
     }
@@ -360,6 +383,12 @@ impl Publisher {
             false => self.settings.clone(),
         }
     }
+}
+
+/// What is wrong with files that the configuration names.
+pub fn mistakes_of(config: &Config, refused: &[Refused]) -> Mistakes {
+    let all = refused.iter().map(|it| mistake_at(config, &it.at, it.to_string())).collect();
+    Mistakes { file: config.source.path.clone(), all }
 }
 
 /// Waits for a moment; for ever if there is none.

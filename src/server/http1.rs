@@ -396,7 +396,7 @@ impl Sending {
 /// Answers what could not be understood, and ends the connection: nobody knows where the next request would begin.
 async fn refuse(link: &Shared, worker: &Worker, error: &RequestError) -> io::Result<()> {
     proxy::refused(worker, error, "");
-    let Response { mut head, mut body, .. } = reply::error(error, "", false);
+    let Response { mut head, mut body, .. } = reply::error(error, "", reply::Form::Text);
     worker.date(&mut head);
     worker.metrics.answered(head.status, Duration::ZERO);
     head.fields.set(Known::Connection, b"close");

@@ -145,7 +145,7 @@ async fn tunnelled(
 /// Answers what could not be understood. What is malformed is an error of its stream (RFC 9113, section 8.1.1).
 async fn refuse(setup: &Setup, stream: &Responder, error: &RequestError) {
     proxy::refused(&setup.worker, error, "");
-    let response = reply::error(error, "", false);
+    let response = reply::error(error, "", reply::Form::Text);
     setup.worker.metrics.answered(response.head.status, Duration::ZERO);
     match error {
         RequestError::Malformed(_) => stream.reset(Reason::PROTOCOL_ERROR),

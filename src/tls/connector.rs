@@ -112,6 +112,12 @@ impl Connector {
     }
 }
 
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Connector").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 impl Kept for Connector {
     fn name(&self) -> &str {
         &self.name

@@ -6,6 +6,7 @@
 
 mod acceptor;
 mod connector;
+mod connectors;
 mod files;
 mod followed;
 
@@ -15,6 +16,7 @@ use rustls::crypto::CryptoProvider;
 
 pub use acceptor::Acceptor;
 pub use connector::Connector;
+pub use connectors::Connectors;
 pub use files::Refused;
 pub use followed::{Followed, Kept};
 

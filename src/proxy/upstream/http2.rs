@@ -329,7 +329,7 @@ fn is_refused(error: &h2::Error) -> bool {
 }
 
 /// A response's body on its way, and the rest of the request.
-pub struct Body {
+pub(super) struct Body {
     incoming: Tail,
     /// Until the end; dropped before, the stream is taken back.
     exchange: Option<Exchange>,

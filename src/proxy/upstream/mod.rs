@@ -4,9 +4,8 @@
 //! and no channel before it.
 
 use std::cell::RefCell;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
@@ -17,21 +16,25 @@ use links::{Busy, Links};
 
 use super::body::{Interim, Upload};
 use super::metrics;
-use super::opening::{self, Opening};
+use super::opening::Opening;
 use super::upgrade::Duplex;
-use crate::config::Timeouts;
 use crate::config::upstream::Reuse;
+use crate::config::{Protocol, Timeouts};
 use crate::endpoint::live::Open;
 use crate::endpoint::{Endpoint, InFlight, Live, Trouble};
 use crate::error::RequestError;
 use crate::http1::Connection;
-use crate::message::{BodyError, Frame, Length, RequestHead, ResponseHead, Version};
+use crate::message::{RequestHead, ResponseHead, Version};
 use crate::stream::Stream;
 use crate::timer::Patience;
+use crate::tls::Connector;
 
 mod http1;
 mod http2;
 mod links;
+mod response;
+
+pub use response::ResponseBody;
 
 /// Idle connections kept for one endpoint. Each costs the endpoint a socket and us about 1 KB.
 const IDLE: usize = 256;
@@ -91,6 +94,8 @@ pub struct Call<'a> {
     pub until: Option<Instant>,
     /// Bytes a second that a body must move with.
     pub rate: u64,
+    /// How to connect where the endpoint wants TLS.
+    pub connector: &'a Connector,
 }
 
 impl Call<'_> {
@@ -277,63 +282,26 @@ impl Upstream {
         links.entry(endpoint.id).or_insert_with(new).links.clone()
     }
 
-    fn answered(&self, answer: http2::Answer, call: Call<'_>, inflight: InFlight) -> Answer {
-        let (head, body) = match answer {
-            http2::Answer::Response(head, mut body) => {
-                let stream = head.is_event_stream();
-                let (idle, rate) = if stream { (call.timeouts.stream.0, 0) } else { call.pace() };
-                let until = call.until.filter(|_| !stream);
-                body.lease(inflight, Patience::new(idle, rate), until);
-                (head, AnswerBody::Body(ResponseBody::Http2(body)))
-            }
-            http2::Answer::Switched(mut head, stream, busy) => {
-                opening::answer(call.head, &mut head);
-                let stream = Duplex::Http2(stream);
-                (head, AnswerBody::Switched(Switched { stream, inflight, held: Held::Stream(busy) }))
-            }
-        };
-        Answer { head, body }
-    }
-
     async fn connect(&self, endpoint: &Arc<Endpoint>, call: Call<'_>) -> Result<(Stream, Open), RequestError> {
         let limit = call.timeouts.connect.0;
         let _waiting = endpoint.wait().ok_or(RequestError::Overloaded)?;
         self.metrics.connected();
-        let stream = match timeout(limit, TcpStream::connect(endpoint.spec.address)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(RequestError::Connect(error)),
-            Err(_) => return Err(RequestError::ConnectTimeout(limit)),
+        let (address, scheme) = (endpoint.spec.address, endpoint.spec.scheme);
+        let connecting = async {
+            let stream = TcpStream::connect(address).await?;
+            // A proxy writes whole messages, so there is nothing to wait for.
+            stream.set_nodelay(true)?;
+            if !scheme.is_secure() {
+                return Ok(Stream::plain(stream));
+            }
+            let protocol = if scheme.is_http2() { Protocol::Http2 } else { Protocol::Http1 };
+            call.connector.connect(stream, address.ip(), protocol).await
         };
-        // A proxy writes whole messages, so there is nothing to wait for.
-        stream.set_nodelay(true).map_err(RequestError::Connect)?;
-        Ok((Stream::plain(stream), endpoint.opened()))
-    }
-
-    fn answer(
-        self: &Rc<Self>,
-        head: crate::http1::head::Response,
-        exchange: http1::Exchange,
-        call: Call<'_>,
-        inflight: InFlight,
-    ) -> Answer {
-        if head.head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-            let Wire { connection, open } = exchange.into_wire();
-            let switched = Switched { stream: Duplex::Http1(connection), inflight, held: Held::Connection(open) };
-            return Answer { head: head.head, body: AnswerBody::Switched(switched) };
+        match timeout(limit, connecting).await {
+            Ok(Ok(stream)) => Ok((stream, endpoint.opened())),
+            Ok(Err(error)) => Err(RequestError::Connect(error)),
+            Err(_) => Err(RequestError::ConnectTimeout(limit)),
         }
-        let lease = Lease { home: Rc::downgrade(self), inflight };
-        let stream = head.head.is_event_stream();
-        let (idle, rate) = if stream { (call.timeouts.stream.0, 0) } else { (call.timeouts.idle.0, call.rate) };
-        let mut body = Http1Body {
-            reader: crate::http1::body::Reader::new(head.framing),
-            keep_alive: head.keep_alive,
-            exchange: Some(exchange),
-            lease: Some(lease),
-            patience: Patience::new(idle, rate),
-            until: call.until.filter(|_| !stream),
-        };
-        body.finish_if_over();
-        Answer { head: head.head, body: AnswerBody::Body(ResponseBody::Http1(Box::new(body))) }
     }
 
     /// The latest idle connection that can take a request.
@@ -372,148 +340,11 @@ impl Upstream {
     }
 }
 
-/// A response on its way.
-pub enum ResponseBody {
-    /// Over a connection of its own.
-    Http1(Box<Http1Body>),
-    /// Over a stream.
-    Http2(Box<http2::Body>),
-}
-
-impl ResponseBody {
-    /// How much is left.
-    pub fn length(&self) -> Length {
-        match self {
-            ResponseBody::Http1(body) => body.reader.length(),
-            ResponseBody::Http2(body) => body.length(),
-        }
-    }
-
-    /// Whether nothing is left, not even trailers.
-    pub fn is_over(&self) -> bool {
-        match self {
-            ResponseBody::Http1(body) => body.reader.is_over(),
-            ResponseBody::Http2(body) => body.is_over(),
-        }
-    }
-
-    /// The next piece; none at the end. The rest of the request is sent on meanwhile.
-    pub fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        match self {
-            ResponseBody::Http1(body) => body.poll_frame(context),
-            ResponseBody::Http2(body) => body.poll_frame(context),
-        }
-    }
-
-    /// Sends on what there is of the request, while nobody takes the response. A failure is found out by
-    /// [`ResponseBody::poll_frame`].
-    pub fn poll_upload(&mut self, context: &mut Context<'_>) {
-        match self {
-            ResponseBody::Http1(body) => body.poll_upload(context),
-            ResponseBody::Http2(body) => body.poll_upload(context),
-        }
-    }
-
-    /// The client is slow or busy: what the endpoint does meanwhile is not its fault.
-    pub fn rest(&mut self) {
-        match self {
-            ResponseBody::Http1(body) => body.patience.rest(),
-            ResponseBody::Http2(body) => body.rest(),
-        }
-    }
-}
-
 /// Holds an endpoint to account for what went wrong, if it was not the client.
 fn blame(endpoint: &InFlight, error: &RequestError) {
     match error {
         RequestError::ClientBody(_) => {}
         RequestError::HeaderTimeout(_) => endpoint.failed(Trouble::Late),
         _ => endpoint.failed(Trouble::Broken),
-    }
-}
-
-/// A response on its way, and the connection that it comes over.
-pub struct Http1Body {
-    reader: crate::http1::body::Reader,
-    keep_alive: bool,
-    /// Until the end; given up unused if the response is not read to it, which closes the connection.
-    exchange: Option<http1::Exchange>,
-    lease: Option<Lease>,
-    patience: Patience,
-    until: Option<Instant>,
-}
-
-struct Lease {
-    home: Weak<Upstream>,
-    inflight: InFlight,
-}
-
-impl Http1Body {
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
-        if let Poll::Ready(Err(error)) = exchange.poll_upload(context) {
-            self.give_up(None);
-            return Poll::Ready(Some(Err(error)));
-        }
-        let connection = exchange.connection();
-        match self.reader.poll_frame(connection, context) {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Frame::Data(data) = &frame {
-                    self.patience.moved(data.len());
-                }
-                self.finish_if_over();
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                self.give_up(Some(Trouble::Broken));
-                Poll::Ready(Some(Err(error)))
-            }
-            Poll::Ready(None) => {
-                self.finish_if_over();
-                Poll::Ready(None)
-            }
-            Poll::Pending => {
-                let idle = self.patience.deadline();
-                let deadline = self.until.map_or(idle, |until| until.min(idle));
-                match connection.timer.poll(deadline, context) {
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(()) => {
-                        self.give_up(Some(Trouble::Late));
-                        Poll::Ready(Some(Err(BodyError::Slow(self.patience.idle()))))
-                    }
-                }
-            }
-        }
-    }
-
-    fn poll_upload(&mut self, context: &mut Context<'_>) {
-        if let Some(exchange) = &mut self.exchange {
-            let _ = exchange.poll_upload(context);
-        }
-    }
-
-    /// `trouble`: what the endpoint is to blame for.
-    fn give_up(&mut self, trouble: Option<Trouble>) {
-        self.exchange = None;
-        if let (Some(lease), Some(trouble)) = (self.lease.take(), trouble) {
-            lease.inflight.failed(trouble);
-        }
-    }
-
-    fn finish_if_over(&mut self) {
-        if !self.reader.is_over() {
-            return;
-        }
-        let (Some(exchange), Some(lease)) = (self.exchange.take(), self.lease.take()) else { return };
-        if !self.keep_alive {
-            return;
-        }
-        if let (Some(mut wire), Some(home)) = (exchange.into_idle(), lease.home.upgrade())
-            && wire.connection.input.is_empty()
-            && !wire.connection.has_ended()
-        {
-            wire.connection.input = bytes::BytesMut::new();
-            home.put(&lease.inflight, wire);
-        }
     }
 }

@@ -54,7 +54,7 @@ pub fn forwarded(data: &[u8]) {
     x.push(b"198.51.100.2");
     assert_eq!(client([&x, &proto, &host, &forwarded]), "198.51.100.2");
     let mut appended = forwarded.pop().unwrap_or_default().to_vec();
-    appended.extend_from_slice(b", for=\"[2001:db8::7]:1\";proto=http");
+    appended.extend_from_slice(b", for=\"[2001:db8::7]:1\";x=\"a,\\\"b, for=10.0.0.9\"");
     forwarded.push(&appended);
     assert_eq!(client([&[], &proto, &host, &forwarded]), "2001:db8::7");
 }

@@ -3,6 +3,9 @@
 //!
 //! libFuzzer drives them by `fuzz_targets/`, see `run`. The gateway's own tests take this very file in, replay `corpus/`
 //! and change it a little (`tests/it/fuzz.rs`); so a target that does not hold fails there too.
+//!
+//! Another target is a file here and a line in [`ALL`], a file in `fuzz_targets/` with its `[[bin]]`, and a folder in
+//! `corpus/` with a few inputs. What it reads has to be in `parsers/`, as the head and the chunks of HTTP/1.1 are.
 
 mod authority;
 mod config;

@@ -2,8 +2,6 @@
 
 #[path = "../../../../src/config/mod.rs"]
 pub mod config;
-#[path = "../../../../src/endpoint.rs"]
-pub mod endpoint;
 #[path = "../../../../src/message/mod.rs"]
 pub mod message;
 #[path = "../../../../src/registry/mod.rs"]
