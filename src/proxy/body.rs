@@ -1,6 +1,8 @@
 //! Bodies on their way through: never gathered, only passed on, piece by piece, as fast as the slower side takes
 //! them.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -26,7 +28,7 @@ pub enum From {
     /// An HTTP/1 client.
     Http1(http1::Incoming),
     /// An HTTP/2 client.
-    Http2(http2::Incoming),
+    Http2(Rc<RefCell<http2::Incoming>>),
 }
 
 impl Upload {
@@ -51,7 +53,7 @@ impl Upload {
         match &self.from {
             From::Nowhere => true,
             From::Http1(body) => body.is_over(),
-            From::Http2(body) => body.is_over(),
+            From::Http2(body) => body.borrow().is_over(),
         }
     }
 
@@ -60,7 +62,7 @@ impl Upload {
         match &self.from {
             From::Nowhere => Length::Known(0),
             From::Http1(body) => body.length(),
-            From::Http2(body) => body.length(),
+            From::Http2(body) => body.borrow().length(),
         }
     }
 
@@ -69,7 +71,7 @@ impl Upload {
         let frame = match &mut self.from {
             From::Nowhere => return Poll::Ready(None),
             From::Http1(body) => body.poll_frame(context),
-            From::Http2(body) => body.poll_frame(context),
+            From::Http2(body) => body.borrow_mut().poll_frame(context),
         };
         if let (Poll::Ready(Some(Ok(Frame::Data(data)))), Some(limit)) = (&frame, &mut self.limit) {
             match limit.checked_sub(data.len() as u64) {

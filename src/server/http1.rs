@@ -34,6 +34,10 @@ const LINGER: (Duration, usize) = (Duration::from_secs(2), 1 << 20);
 /// lost, and the client may not dare to repeat it; one that comes in this time is answered, with `Connection: close`.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
+/// How long a client that has ended its side waits for the head of a response. `nc` and scripts end theirs once they have
+/// asked; others that end theirs have given up, and their requests would keep endpoints busy for nothing.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
+
 /// What may be read ahead while a request is worked on: what the client has pipelined.
 const AHEAD: usize = 16 << 10;
 
@@ -205,15 +209,25 @@ fn take_request(connection: &mut Connection, waiting: &mut Waiting, rules: &Rule
     })
 }
 
-/// Waits for the response, unless the connection fails meanwhile. A client that has only ended its own side still wants
-/// to hear.
+/// Waits for the response, unless the client leaves meanwhile. One that has only ended its own side still wants to hear, but
+/// looks like one that has left: so it is answered if the answer comes soon.
 async fn unless_gone(link: &Shared, working: impl Future<Output = Response>) -> Option<Response> {
     let mut working = pin!(working);
+    let mut ended = None;
     poll_fn(|context| {
         if let Poll::Ready(response) = working.as_mut().poll(context) {
             return Poll::Ready(Some(response));
         }
-        if poll_ahead(&mut link.borrow_mut(), context).is_err() { Poll::Ready(None) } else { Poll::Pending }
+        let link = &mut *link.borrow_mut();
+        if poll_ahead(link, context).is_err() {
+            return Poll::Ready(None);
+        }
+        if link.connection.has_ended() {
+            let since = *ended.get_or_insert_with(Instant::now);
+            ready!(link.connection.timer.poll(since + HALF_CLOSED, context));
+            return Poll::Ready(None);
+        }
+        Poll::Pending
     })
     .await
 }

@@ -1,9 +1,10 @@
 //! One stream of an HTTP/2 connection: a request and its response, in a task of their own.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,11 +18,14 @@ use crate::error::RequestError;
 use crate::http1::{encode, head};
 use crate::http2::respond::{Sending, Unsent};
 use crate::http2::{Duplex, Incoming, Responder, convert};
-use crate::message::{Known, Length, ResponseHead};
+use crate::message::{Frame, Known, Length, ResponseHead};
 use crate::proxy::body::{Body, From, Interim, Upload};
 use crate::proxy::headers::Client;
 use crate::proxy::{self, Request, Response, Worker, reply, upgrade};
 use crate::timer::Patience;
+
+/// How long, and for how many bytes, to listen to a client that still sends when its response is complete.
+const LINGER: (Duration, usize) = (Duration::from_secs(2), 1 << 20);
 
 /// What the streams of a connection share.
 pub(super) struct Setup {
@@ -58,11 +62,12 @@ async fn serve(setup: &Setup, request: http::Request<RecvStream>, stream: Respon
     };
     let is_head = head.method == Method::HEAD;
     // What follows an extended CONNECT is no body.
-    let (from, tunnel) = match head.upgrade {
-        Some(_) => (From::Nowhere, Some(incoming)),
-        None if incoming.is_end_stream() => (From::Nowhere, None),
-        None => (From::Http2(Incoming::new(incoming, convert::announced(&head.fields))), None),
+    let (body, tunnel) = match head.upgrade {
+        Some(_) => (None, Some(incoming)),
+        None if incoming.is_end_stream() => (None, None),
+        None => (Some(Rc::new(RefCell::new(Incoming::new(incoming, convert::announced(&head.fields))))), None),
     };
+    let from = body.clone().map_or(From::Nowhere, From::Http2);
     let request = Request { head, upload: Upload::new(from), interim: Interim::Http2(stream.clone()) };
     let working = proxy::handle(&setup.worker, &setup.client, request);
     let Some(response) = unless_reset(&stream, working).await else { return };
@@ -73,6 +78,26 @@ async fn serve(setup: &Setup, request: http::Request<RecvStream>, stream: Respon
         }
         (body, _) => respond(setup, &stream, Response { body, ..response }, is_head).await,
     }
+    if let Some(rest) = body {
+        linger(&rest).await;
+    }
+}
+
+/// Takes in the rest of a body that nobody wants any more, for a while. By the book the stream could be taken back at once,
+/// with NO_ERROR (RFC 9113, section 8.1); but there are clients, curl 7 among them, that lose the response then.
+async fn linger(rest: &RefCell<Incoming>) {
+    let mut heard = 0;
+    let ending = poll_fn(|context| {
+        while heard < LINGER.1 {
+            match ready!(rest.borrow_mut().poll_frame(context)) {
+                Some(Ok(Frame::Data(data))) => heard += data.len(),
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    });
+    // It does not matter which of both ends it.
+    let _ = tokio::time::timeout(LINGER.0, ending).await;
 }
 
 /// Waits for the response, unless the client takes the request back.
