@@ -50,9 +50,9 @@ impl Stream {
         self.tcp().set_nodelay(nodelay)
     }
 
-    /// Ends the connection so that the other side sees it fail, not end: with RST (`SO_LINGER` of zero), and where it is
-    /// encrypted without the alert that would close it (RFC 8446, 6.1).
-    pub fn reset(self) {
+    /// Makes the end of the connection one that the other side sees fail, not end: with RST (`SO_LINGER` of zero), and
+    /// where it is encrypted without the alert that would close it (RFC 8446, 6.1). It ends when it is dropped.
+    pub fn reset(&self) {
         // If it does not work, the connection is gone already.
         let _ = self.tcp().set_zero_linger();
     }

@@ -170,8 +170,8 @@ impl Connection {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 
-    /// Ends the connection in a way that the other side cannot take for the end of a message.
-    pub fn reset(self) {
+    /// Makes the end of the connection one that the other side cannot take for the end of a message.
+    pub fn reset(&self) {
         self.stream.reset();
     }
 

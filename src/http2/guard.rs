@@ -51,6 +51,8 @@ pub enum Offence {
     Control,
     /// A header block in too many frames.
     Continuations,
+    /// Another frame before the first SETTINGS.
+    NoSettings,
 }
 
 impl Offence {
@@ -60,6 +62,7 @@ impl Offence {
             Offence::Resets => "resets",
             Offence::Control => "control-frames",
             Offence::Continuations => "continuations",
+            Offence::NoSettings => "no-settings",
         }
     }
 }
@@ -114,6 +117,7 @@ mod kind {
     pub(super) const DATA: u8 = 0;
     pub(super) const HEADERS: u8 = 1;
     pub(super) const RST_STREAM: u8 = 3;
+    pub(super) const SETTINGS: u8 = 4;
     pub(super) const CONTINUATION: u8 = 9;
 }
 
@@ -315,6 +319,8 @@ pub struct Guard<S> {
     outgoing: Frames,
     ledger: Rc<RefCell<Ledger>>,
     linger: Option<Linger>,
+    /// The frame that must come first has come.
+    greeted: bool,
 }
 
 /// Our side has ended.
@@ -329,13 +335,20 @@ impl<S> Guard<S> {
     /// A connection of which this much was read already, preface included.
     pub fn new(stream: S, before: BytesMut, ledger: Rc<RefCell<Ledger>>) -> Guard<S> {
         let (incoming, outgoing) = (Frames::behind(PREFACE.len()), Frames::default());
-        Guard { stream, before, incoming, outgoing, ledger, linger: None }
+        Guard { stream, before, incoming, outgoing, ledger, linger: None, greeted: false }
     }
 
     /// Counts what came. Says whether `h2` may see it.
     fn came(&mut self, bytes: &[u8]) -> bool {
         let ledger = &mut *self.ledger.borrow_mut();
-        self.incoming.watch(bytes, |frame| ledger.came(frame));
+        let greeted = &mut self.greeted;
+        self.incoming.watch(bytes, |frame| {
+            // Nothing may come before (RFC 9113, section 3.4).
+            if !std::mem::replace(greeted, true) && frame.kind != kind::SETTINGS {
+                ledger.offence.get_or_insert(Offence::NoSettings);
+            }
+            ledger.came(frame);
+        });
         ledger.read(&self.incoming);
         ledger.offence.is_none()
     }
@@ -602,6 +615,7 @@ mod tests {
         let ledger = Rc::new(RefCell::new(ledger()));
         let (mut client, server) = tokio::io::duplex(1 << 16);
         let mut before = BytesMut::from(PREFACE);
+        before.extend_from_slice(&frame(kind::SETTINGS, 0, &[]));
         before.extend_from_slice(&frame(6, 0, &[0; 8]));
         let mut guard = Guard::new(server, before, ledger.clone());
         let mut read = async || {
@@ -610,7 +624,7 @@ mod tests {
             let poll = std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut guard).poll_read(context, &mut into)));
             poll.await.is_ready().then(|| into.filled().len())
         };
-        assert_eq!(read().await, Some(24 + 17));
+        assert_eq!(read().await, Some(24 + 9 + 17));
         client.write_all(&frame(6, 0, &[0; 8])).await.unwrap();
         assert_eq!(read().await, Some(17));
         client.write_all(&frame(6, 0, &[0; 8]).repeat(100)).await.unwrap();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 
 use crate::error::RequestError;
-use crate::message::{BodyError, Known, RequestHead, ResponseHead, Target};
+use crate::message::{BodyError, Known, RequestHead, ResponseHead, Target, Version};
 use crate::plugin::{Failure, Instances};
 use crate::routes::{Found, Route, Sent};
 use crate::snapshot::{Current, Service, Snapshot};
@@ -233,7 +233,7 @@ async fn forward(
     let snapshot = worker.snapshot();
     headers::settle(&mut head, &snapshot.rules.paths)?;
     let expects = headers::expects(&head)?;
-    let asked_for = head.upgrade.clone();
+    let (asked_for, version) = (head.upgrade.clone(), head.version);
     if head.target.as_str() == "*" {
         return Ok(reply::options());
     }
@@ -292,6 +292,11 @@ async fn forward(
     };
 
     let Answer { mut head, body } = answer;
+    let tunnel = matches!(body, AnswerBody::Switched(_));
+    if asked_for.is_some() && version == Version::Http2 && head.status.is_success() && !tunnel {
+        // To an extended CONNECT it would mean that there is a tunnel (RFC 8441, section 5).
+        return Err(RequestError::Upstream("it has not changed the protocol".into()));
+    }
     headers::to_client(&mut head);
     let body = match body {
         AnswerBody::Body(body) => Body::Endpoint(Box::new(body)),

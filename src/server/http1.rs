@@ -280,10 +280,8 @@ async fn respond(
         Ok(()) => Ok(keep),
         Err(error) => {
             // The end of the connection is all that tells this client the end of the body, so it must not look like one.
-            if framing == Framing::UntilClose
-                && let Ok(link) = take(link.clone())
-            {
-                link.connection.reset();
+            if framing == Framing::UntilClose {
+                link.borrow().connection.reset();
             }
             Err(error)
         }

@@ -13,7 +13,7 @@ use super::{Call, Wire};
 use crate::error::RequestError;
 use crate::http1::head::{self, HeadError, Limits};
 use crate::http1::{Connection, encode};
-use crate::message::{BodyError, Frame, Length, ResponseHead};
+use crate::message::{BodyError, Frame, Known, Length, ResponseHead};
 use crate::timer::Patience;
 
 /// What an endpoint's head may be: more than a client's, since endpoints are ours.
@@ -275,9 +275,15 @@ impl Exchange {
         waiting.seen = 0;
         let status = response.head.status;
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            return match waiting.call.head.upgrade {
-                Some(_) => Ok(Some(Event::Response(response))),
-                None => Err(HeadError::Malformed("it changes the protocol, which nobody asked for")),
+            let fields = &response.head.fields;
+            let asked = waiting.call.head.upgrade.as_deref().is_some_and(|asked| {
+                let mut protocols = fields.tokens(Known::Upgrade);
+                protocols.next().is_some_and(|it| it.eq_ignore_ascii_case(asked.as_bytes()))
+                    && protocols.next().is_none()
+            });
+            return match asked {
+                true => Ok(Some(Event::Response(response))),
+                false => Err(HeadError::Malformed("it changes to a protocol that nobody asked for")),
             };
         }
         if status.is_informational() {

@@ -65,7 +65,7 @@ strip_prefix = false
 ca = \"{ca}\"
 server_name = \"origin.test\"
 [services.flaky]
-outlier = {{ consecutive = 5, eject = \"10s\" }}
+outlier = {{ consecutive = 5, eject = \"10s\", status = \"500-599\" }}
 [services.checked]
 health_check = {{ path = \"/health\", interval = \"500ms\", timeout = \"1s\", healthy = 1, unhealthy = 2 }}
 [[routes]]
