@@ -243,7 +243,7 @@ mod tests {
              services.a.endpoints[0].wieght: unknown key \"wieght\"; did you mean \"weight\"?\n\
              services.a.endpoints[1].address: \"127.0.0.1\" is not an address like 127.0.0.1:8080\n\
              services.a.endpoints[1].weight: 70000 is not a number from 0 to 65535\n\
-             services.a.endpoints[1].scheme: unknown value \"spdy\"; expected \"http\"\n\
+             services.a.endpoints[1].scheme: unknown value \"spdy\"; expected \"http\", \"https\", \"h2c\", \"h2\"\n\
              services.a.endpoints[2].address: missing key \"address\"\n\
              services.\"b/c\": \"b/c\" is not a service's name: at least one character, no \"/\"\n\
              service: unknown key \"service\"; did you mean \"services\"?\n"
