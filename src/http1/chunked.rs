@@ -232,8 +232,10 @@ fn quoted(bytes: &[u8]) -> Option<Result<usize, ()>> {
 mod tests {
     use super::*;
 
+    type Decoded = (Vec<u8>, Option<Fields>, Vec<u8>);
+
     /// Everything decoded from bytes that arrive in pieces of this size: content, trailers, and what is left.
-    fn decode(text: &[u8], piece: usize) -> Result<(Vec<u8>, Option<Fields>, Vec<u8>), &'static str> {
+    fn decode(text: &[u8], piece: usize) -> Result<Decoded, &'static str> {
         let (mut decoder, mut bytes, mut content) = (Decoder::default(), BytesMut::new(), Vec::new());
         let mut pieces = text.chunks(piece);
         loop {

@@ -299,7 +299,7 @@ mod tests {
             assert!(matches!(outcome, Err(Malformed(_))), "{header:?}: {outcome:?}");
         }
         assert!(read("http://a/", &[("content-length", "1"), ("content-length", "1")]).is_err());
-        assert!(matches!(read("http://a/*", &[]), Ok(_)));
+        assert!(read("http://a/*", &[]).is_ok());
         let long = "x".repeat(60);
         assert_eq!(read(&format!("http://a/{long}"), &[]).unwrap_err(), TargetTooLong);
         assert_eq!(read("http://a/", &[("a", "b"); 10]).unwrap_err(), TooLarge);

@@ -77,7 +77,7 @@ impl Target {
         if bytes == 0 {
             return;
         }
-        let slash = if self.text[..self.path].as_bytes().get(bytes) == Some(&b'/') { "" } else { "/" };
+        let slash = if self.text.as_bytes()[..self.path].get(bytes) == Some(&b'/') { "" } else { "/" };
         self.text.replace_range(..bytes.min(self.path), slash);
         self.path = self.path.saturating_sub(bytes) + slash.len();
     }

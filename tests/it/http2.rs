@@ -407,7 +407,7 @@ async fn what_an_endpoint_has_not_acted_on_is_sent_again() {
     let fickle = Endpoint::serving(move |request, mut respond| {
         let turn = counted.fetch_add(1, SeqCst);
         async move {
-            if turn % 2 == 0 {
+            if turn.is_multiple_of(2) {
                 respond.send_reset(Reason::REFUSED_STREAM);
                 return Ok(());
             }

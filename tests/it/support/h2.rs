@@ -93,7 +93,6 @@ pub(crate) async fn whole(response: Response<RecvStream>) -> Result<(Reply, Head
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     pub(crate) connections: Arc<AtomicUsize>,
-    pub(crate) requests: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -111,24 +110,23 @@ impl Endpoint {
     ) -> Endpoint {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let (seen, asked, settings) = (connections.clone(), requests.clone(), settings.clone());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (seen, settings) = (connections.clone(), settings.clone());
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 stream.set_nodelay(true).unwrap();
                 seen.fetch_add(1, SeqCst);
-                let (answer, settings, asked) = (answer.clone(), settings.clone(), asked.clone());
+                let (answer, settings) = (answer.clone(), settings.clone());
                 tokio::spawn(async move {
                     let Ok(mut connection) = settings.handshake(stream).await else { return };
                     while let Some(Ok((request, respond))) = connection.accept().await {
-                        asked.fetch_add(1, SeqCst);
                         tokio::spawn(answer(request, respond));
                     }
                 });
             }
         });
-        Endpoint { address, connections, requests, task }
+        Endpoint { address, connections, task }
     }
 }
 
@@ -225,7 +223,7 @@ impl Raw {
                     return Some(Frame { kind: bytes[3], flags: bytes[4], stream, payload: bytes[9..].to_vec() });
                 }
             }
-            let mut buffer = [0; 16384];
+            let mut buffer = vec![0; 16384];
             match self.stream.read(&mut buffer).await {
                 Ok(0) | Err(_) => return None,
                 Ok(read) => self.read.extend_from_slice(&buffer[..read]),
