@@ -140,7 +140,8 @@ async fn what_cannot_serve_changes_nothing_and_says_why() {
         .await;
         let plugin = gateway.plugin("round-robin").await;
         assert_eq!((&plugin["state"], &plugin["sha256"]), (&"active".into(), &good), "{told}");
-        assert!(gateway.log().contains(told.lines().next().unwrap()), "not in the log: {told}");
+        let line = told.lines().next().unwrap();
+        eventually(&format!("the log says: {line}"), async || gateway.log().contains(line)).await;
         for _ in 0..4 {
             assert_eq!(get(gateway.http, "/s/").await.text(), a.name());
         }
