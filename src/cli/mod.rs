@@ -235,7 +235,12 @@ fn layered(mut config: Config, path: Option<&Path>, dir: &Path, options: &Option
 /// Sends the log to standard error, as `MOONGATE_LOG` says (`info` if it says nothing).
 fn telemetry() {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("MOONGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let mut text = std::env::var("MOONGATE_LOG").unwrap_or_default();
+    if !text.contains("h2=") {
+        // It warns of what strangers send, which would let them fill the log; what matters of it we say ourselves.
+        text = format!("{},h2=error", if text.is_empty() { "info" } else { &text });
+    }
+    let filter = EnvFilter::try_new(text).unwrap_or_else(|_| EnvFilter::new("info,h2=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -121,11 +121,9 @@ impl RequestHead {
         self.fields.text(Known::Host)
     }
 
-    /// Whether it is a call of gRPC.
+    /// Whether it is a call of gRPC, or of its variety for browsers.
     pub fn is_grpc(&self) -> bool {
-        const TYPE: &[u8] = b"application/grpc";
-        let content_type = self.fields.get(Known::ContentType);
-        content_type.is_some_and(|value| value.get(..TYPE.len()).is_some_and(|it| it.eq_ignore_ascii_case(TYPE)))
+        behind_type(&self.fields, b"application/grpc").is_some()
     }
 
     /// Whether sending it twice does no more than sending it once (RFC 9110, section 9.2.2).
@@ -153,10 +151,19 @@ impl ResponseHead {
 
     /// Whether its body is a stream of events, which may be silent for long.
     pub fn is_event_stream(&self) -> bool {
-        const TYPE: &[u8] = b"text/event-stream";
-        let content_type = self.fields.get(Known::ContentType);
-        content_type.is_some_and(|value| value.get(..TYPE.len()).is_some_and(|it| it.eq_ignore_ascii_case(TYPE)))
+        behind_type(&self.fields, b"text/event-stream").is_some()
     }
+
+    /// Whether it answers a call of gRPC, with the status behind the body: that for browsers has it in the body.
+    pub fn is_grpc(&self) -> bool {
+        behind_type(&self.fields, b"application/grpc").is_some_and(|more| !more.starts_with(b"-"))
+    }
+}
+
+/// What is behind the name of a media type, if the body is of that type.
+fn behind_type<'a>(fields: &'a Fields, name: &[u8]) -> Option<&'a [u8]> {
+    let (start, more) = fields.get(Known::ContentType)?.split_at_checked(name.len())?;
+    start.eq_ignore_ascii_case(name).then_some(more)
 }
 
 /// How much of a body is to come.

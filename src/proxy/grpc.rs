@@ -1,6 +1,7 @@
 //! What a gateway has to know of gRPC: how its calls are told that no endpoint has answered, and how long they may take. The
 //! rest is HTTP/2 with trailers (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -8,10 +9,14 @@ use http::StatusCode;
 use super::Response;
 use super::body::Body;
 use crate::error::RequestError;
-use crate::message::{Known, RequestHead, ResponseHead};
+use crate::http2::respond::Source;
+use crate::message::{BodyError, Fields, Frame, Known, Length, RequestHead, ResponseHead};
 
 /// `DEADLINE_EXCEEDED`.
 const LATE: &[u8] = b"4";
+
+/// `UNAVAILABLE`.
+const UNAVAILABLE: &[u8] = b"14";
 
 /// When the caller of a call of gRPC gives up; none: it is no such call, or never. Beyond eight digits it is no timeout.
 pub fn until(head: &RequestHead) -> Option<Instant> {
@@ -45,6 +50,52 @@ pub fn error(error: &RequestError, late: bool) -> Response {
     Response::own(head, Body::Full(bytes::Bytes::new()))
 }
 
+/// A body that is told by a status at its end if it breaks off: of a stream that is only taken back, callers make one that
+/// says nothing.
+pub struct Ending {
+    body: Body,
+    /// The response is one of gRPC.
+    told: bool,
+    until: Option<Instant>,
+}
+
+impl Ending {
+    /// The body behind this head. `until`: when the caller gives up.
+    pub fn new(head: &ResponseHead, body: Body, until: Option<Instant>) -> Ending {
+        // A body of announced length that ends too early is malformed, whatever follows it.
+        let told = head.is_grpc() && body.length() == Length::Unknown;
+        Ending { body, told, until }
+    }
+}
+
+impl Source for Ending {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        match Source::poll_frame(&mut self.body, context) {
+            Poll::Ready(Some(Err(error))) if self.told => {
+                tracing::debug!(%error, "a response broke off");
+                let late = self.until.is_some_and(|until| until <= Instant::now());
+                let (code, why) = match late {
+                    true => (LATE, "the caller's time is over"),
+                    false => (UNAVAILABLE, "the endpoint's answer broke off"),
+                };
+                let mut status = Fields::default();
+                status.append("grpc-status", code);
+                status.append("grpc-message", encoded(why).as_bytes());
+                Poll::Ready(Some(Ok(Frame::Trailers(status))))
+            }
+            frame => frame,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.body.is_over()
+    }
+
+    fn meanwhile(&mut self, context: &mut Context<'_>) {
+        self.body.meanwhile(context);
+    }
+}
+
 /// The code that a client would make of this status
 /// (<https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>).
 fn code(status: StatusCode) -> &'static [u8] {
@@ -61,7 +112,7 @@ fn code(status: StatusCode) -> &'static [u8] {
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => b"14",
+        | StatusCode::GATEWAY_TIMEOUT => UNAVAILABLE,
         // UNKNOWN
         _ => b"2",
     }

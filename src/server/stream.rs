@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -21,7 +21,7 @@ use crate::http2::{Duplex, Incoming, Responder, convert};
 use crate::message::{Frame, Known, Length, ResponseHead};
 use crate::proxy::body::{Body, From, Interim, Upload};
 use crate::proxy::headers::Client;
-use crate::proxy::{self, Request, Response, Worker, reply, upgrade};
+use crate::proxy::{self, Request, Response, Worker, grpc, reply, upgrade};
 use crate::timer::Patience;
 
 /// How long, and for how many bytes, to listen to a client that still sends when its response is complete.
@@ -61,6 +61,7 @@ async fn serve(setup: &Setup, request: http::Request<RecvStream>, stream: Respon
         Err(error) => return refuse(setup, &stream, &error.into()).await,
     };
     let is_head = head.method == Method::HEAD;
+    let until = grpc::until(&head);
     // What follows an extended CONNECT is no body.
     let (body, tunnel) = match head.upgrade {
         Some(_) => (None, Some(incoming)),
@@ -76,7 +77,7 @@ async fn serve(setup: &Setup, request: http::Request<RecvStream>, stream: Respon
             drop(response.place);
             tunnelled(setup, &stream, response.head, *endpoint, incoming).await;
         }
-        (body, _) => respond(setup, &stream, Response { body, ..response }, is_head).await,
+        (body, _) => respond(setup, &stream, Response { body, ..response }, is_head, until).await,
     }
     if let Some(rest) = body {
         linger(&rest).await;
@@ -112,13 +113,15 @@ async fn unless_reset(stream: &Responder, working: impl Future<Output = Response
     .await
 }
 
-async fn respond(setup: &Setup, stream: &Responder, response: Response, is_head: bool) {
-    let Response { mut head, mut body, idle, place: _place } = response;
+/// `until`: when the caller of gRPC gives up.
+async fn respond(setup: &Setup, stream: &Responder, response: Response, is_head: bool, until: Option<Instant>) {
+    let Response { mut head, body, idle, place: _place } = response;
     let over = frame(&mut head, &body, is_head);
     let Ok(outgoing) = stream.respond(&head, over) else { return };
     if over {
         return;
     }
+    let mut body = grpc::Ending::new(&head, body, until);
     let mut sending = Sending::new(outgoing, Patience::new(idle, setup.rate));
     match poll_fn(|context| sending.poll(&mut body, context)).await {
         Ok(()) => {}
@@ -174,6 +177,6 @@ async fn refuse(setup: &Setup, stream: &Responder, error: &RequestError) {
     setup.worker.metrics.answered(response.head.status, Duration::ZERO);
     match error {
         RequestError::Malformed(_) => stream.reset(Reason::PROTOCOL_ERROR),
-        _ => respond(setup, stream, response, false).await,
+        _ => respond(setup, stream, response, false, None).await,
     }
 }

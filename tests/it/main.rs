@@ -3,6 +3,7 @@
 mod clients;
 mod config;
 mod fuzz;
+mod grpc;
 mod handover;
 mod http;
 mod http2;
