@@ -16,7 +16,8 @@ use http::{HeaderName, Method};
 use rustc_hash::FxHashMap;
 
 use crate::config::{AutoRoutes, BalancerFailure, FilterFailure, PathPrefix, Timeouts};
-use crate::message::RequestHead;
+use crate::message::authority::Authority;
+use crate::message::{Known, RequestHead};
 use crate::plugin::Binding;
 
 /// Where a request goes and what happens to it on the way.
@@ -260,18 +261,10 @@ fn cut(prefix: usize) -> usize {
     if prefix <= 1 { 0 } else { prefix }
 }
 
-/// The host asked for, in lower case and without the port; empty if none was.
+/// The host asked for, as routes know it; empty if none was, or none that names anything.
 fn host(head: &RequestHead) -> Cow<'_, str> {
-    let authority = head.authority().unwrap_or_default();
-    // An IPv6 address has colons of its own, inside brackets.
-    let host = match authority.rfind(':') {
-        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
-        _ => authority,
-    };
-    match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        true => host.to_ascii_lowercase().into(),
-        false => host.into(),
-    }
+    let authority = head.fields.get(Known::Host).and_then(|value| Authority::read(value).ok());
+    authority.map(|authority| authority.name()).unwrap_or_default()
 }
 
 /// Undoes percent-encoding (RFC 3986, section 2.1); none if it is broken or no UTF-8 comes of it.

@@ -18,6 +18,12 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// Whether a connection leads back to its own socket: where nobody listens on a port of those that are given out, the
+/// kernel may give that very port to whoever connects to it, and make it its own peer.
+pub fn is_own_peer(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
+}
+
 impl Stream {
     /// A connection in the open.
     pub fn plain(stream: TcpStream) -> Stream {

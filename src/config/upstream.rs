@@ -87,6 +87,8 @@ pub enum Check {
 pub struct SomeHealthCheck {
     /// See [`HealthCheck::path`].
     pub path: Option<CheckPath>,
+    /// See [`HealthCheck::grpc`].
+    pub grpc: Option<bool>,
     /// See [`HealthCheck::interval`].
     #[serde(deserialize_with = "values::some_check_interval")]
     pub interval: Option<Time>,
@@ -195,6 +197,8 @@ impl Default for Outlier {
 pub struct HealthCheck {
     /// What is asked for; none: a connection that opens is enough.
     pub path: Option<CheckPath>,
+    /// Endpoints that speak HTTP/2 are asked by gRPC's health protocol, for the server as a whole, and not for a path.
+    pub grpc: bool,
     /// From one check of an endpoint to its next, give or take a tenth. At least 10 ms.
     pub interval: Duration,
     /// How long one may take.
@@ -211,6 +215,7 @@ impl Default for HealthCheck {
     fn default() -> Self {
         HealthCheck {
             path: None,
+            grpc: false,
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(1),
             healthy: 2,
@@ -267,6 +272,7 @@ impl SomeHealthCheck {
     fn over(&self, below: HealthCheck) -> HealthCheck {
         HealthCheck {
             path: self.path.clone().map_or(below.path, |path| Some(path).filter(|it| !it.0.is_empty())),
+            grpc: self.grpc.unwrap_or(below.grpc),
             interval: self.interval.map_or(below.interval, |it| it.0),
             timeout: self.timeout.map_or(below.timeout, |it| it.0),
             healthy: self.healthy.map_or(below.healthy, |it| it.0),

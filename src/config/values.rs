@@ -228,24 +228,42 @@ impl FromStr for PathPrefix {
         if let Some(bad) = text.chars().find(|it| matches!(it, '?' | '#')) {
             return wrong(&format!("contains {bad:?}, which ends a path"));
         }
-        let valid = |rest: &str| rest.len() >= 2 && rest.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit);
-        if !text.split('%').skip(1).all(valid) {
-            return wrong("contains \"%\" without two hexadecimal digits");
-        }
-        let inside = inside.strip_suffix('/').unwrap_or(inside);
+        let inside = match settled(inside) {
+            Ok(settled) => settled,
+            Err(why) => return wrong(why),
+        };
+        let inside = inside.strip_suffix('/').unwrap_or(&inside);
         if inside.is_empty() {
             // "//" ends here too: its one inner segment is empty.
             return if text == "/" { Ok(PathPrefix::root()) } else { wrong("contains \"//\"") };
         }
         for segment in inside.split('/') {
-            match segment.to_ascii_lowercase().replace("%2e", ".").as_str() {
-                "" => return wrong("contains \"//\""),
+            match segment.split(';').next().unwrap_or_default() {
+                "" if segment.is_empty() => return wrong("contains \"//\""),
                 "." | ".." => return wrong(&format!("contains the segment {segment:?}, which no request has left")),
                 _ => {}
             }
         }
         Ok(PathPrefix(format!("/{inside}").into()))
     }
+}
+
+/// What the path policy makes of percent-encoding in requests, so that a prefix written otherwise matches all the same:
+/// unreserved characters are decoded, the digits of the others in upper case (RFC 3986, section 6.2.2).
+fn settled(path: &str) -> Result<String, &'static str> {
+    let mut pieces = path.split('%');
+    let mut settled = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let digits = piece.get(..2).filter(|it| it.bytes().all(|it| it.is_ascii_hexdigit()));
+        let code = digits.and_then(|it| u8::from_str_radix(it, 16).ok());
+        match code.ok_or("contains \"%\" without two hexadecimal digits")? {
+            0 => return Err("contains \"%00\", which no request has left"),
+            code if code.is_ascii_alphanumeric() || b"-._~".contains(&code) => settled.push(char::from(code)),
+            code => settled.push_str(&format!("%{code:02X}")),
+        }
+        settled.push_str(&piece[2..]);
+    }
+    Ok(settled)
 }
 
 /// The name of a plugin: what its file is called without `.wasm`.
@@ -293,7 +311,8 @@ impl fmt::Display for ServiceName {
     }
 }
 
-/// A host without a port, in lower case; `*.example.com` stands for every name below `example.com`.
+/// A host without a port, in lower case, without the dot that ends a complete name, and an IPv6 address in the one form
+/// of RFC 5952; `*.example.com` stands for every name below `example.com`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostName(pub Arc<str>);
 
@@ -301,8 +320,12 @@ impl FromStr for HostName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let name = text.to_ascii_lowercase();
-        if is_host(name.strip_prefix("*.").unwrap_or(&name)) {
+        let lower = text.to_ascii_lowercase();
+        if let Some(address) = ipv6(&lower) {
+            return Ok(HostName(format!("[{address}]").into()));
+        }
+        let name = lower.strip_suffix('.').unwrap_or(&lower);
+        if is_host(name.strip_prefix("*.").unwrap_or(name)) {
             return Ok(HostName(name.into()));
         }
         let port = text.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok());
@@ -314,10 +337,15 @@ impl FromStr for HostName {
     }
 }
 
+/// An IPv6 address in brackets.
+fn ipv6(text: &str) -> Option<Ipv6Addr> {
+    text.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+}
+
 /// Whether it is a DNS name, an IPv4 address or an IPv6 address in brackets.
 fn is_host(text: &str) -> bool {
-    if let Some(inside) = text.strip_prefix('[') {
-        return inside.strip_suffix(']').is_some_and(|it| it.parse::<Ipv6Addr>().is_ok());
+    if text.starts_with('[') {
+        return ipv6(text).is_some();
     }
     // 253 and 63 are the limits of DNS. An underscore is not a host's by the book, but containers have it.
     let label = |it: &str| {
@@ -448,4 +476,45 @@ pub(super) fn workers<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Er
 pub fn parse_workers(text: &str) -> Result<usize, String> {
     let good = text.parse::<usize>().ok().filter(|it| *it <= MOST_WORKERS as usize);
     good.ok_or_else(|| format!("{text:?} is not a number from 0 to {MOST_WORKERS}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_have_the_form_that_requests_have() {
+        for (text, form) in [
+            ("/", "/"),
+            ("/shop/", "/shop"),
+            ("/%41%7e", "/A~"),
+            ("/caf%c3%a9/x", "/caf%C3%A9/x"),
+            ("/a%2fb", "/a%2Fb"),
+            ("/a;b", "/a;b"),
+            ("/;", "/;"),
+        ] {
+            assert_eq!(text.parse::<PathPrefix>().map(|it| it.as_str().to_owned()), Ok(form.to_owned()), "{text}");
+        }
+        for text in
+            ["", "a", "//", "/a//b", "/%2e%2E/b", "/..;x/b", "/%", "/%4", "/%+1", "/%00", "/a b", "/a?b", "/\u{e9}"]
+        {
+            assert!(text.parse::<PathPrefix>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_have_the_form_that_requests_have() {
+        for (text, form) in [
+            ("A.Test.", "a.test"),
+            ("*.A.test.", "*.a.test"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("[2001:DB8:0::1]", "[2001:db8::1]"),
+            ("a_b", "a_b"),
+        ] {
+            assert_eq!(text.parse::<HostName>().map(|it| it.0.to_string()), Ok(form.to_owned()), "{text}");
+        }
+        for text in ["", ".", "a..", "a.test:80", "[::1]:80", "[::g]", "a b", "*"] {
+            assert!(text.parse::<HostName>().is_err(), "{text}");
+        }
+    }
 }

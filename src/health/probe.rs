@@ -1,23 +1,29 @@
-//! One health check: a connection, and if there is a path, a GET and the status of its answer.
+//! One health check: a connection, and if there is a path, a GET and the status of its answer; or a question by gRPC's
+//! health protocol (<https://github.com/grpc/grpc/blob/master/doc/health-checking.md>).
 //!
-//! Only the head of the answer is looked at, and of that only the first line: whatever else is wrong with it is not for
-//! a health check to find. An endpoint that speaks HTTP/2 is only connected to, and its TLS made.
+//! Of an answer only what is asked for is looked at, over HTTP/1 no more than the first line: whatever else is wrong with
+//! it is not for a health check to find.
 
 use std::io;
 use std::net::SocketAddr;
 
-use http::StatusCode;
+use bytes::Bytes;
+use h2::RecvStream;
+use http::{Request, Response, StatusCode, request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::config::Protocol;
 use crate::config::upstream::HealthCheck;
 use crate::registry::Scheme;
-use crate::stream::Stream;
+use crate::stream::{self, Stream};
 use crate::tls::Connector;
 
 /// What is read at most: interim answers may come first.
 const MOST: usize = 16 << 10;
+
+/// How checks call themselves.
+const AGENT: &str = concat!("moongate/", env!("CARGO_PKG_VERSION"), " (health check)");
 
 /// Asks an endpoint. It is the caller who gives up.
 ///
@@ -30,8 +36,7 @@ pub(super) async fn probe(
     check: &HealthCheck,
 ) -> Result<(), String> {
     let stream = TcpStream::connect(address).await.map_err(plain)?;
-    if stream.local_addr().ok() == stream.peer_addr().ok() {
-        // The port was free, and the kernel has given it to this very socket, which is now connected with itself.
+    if stream::is_own_peer(&stream) {
         return Err("connection refused".into());
     }
     let protocol = if scheme.is_http2() { Protocol::Http2 } else { Protocol::Http1 };
@@ -39,16 +44,99 @@ pub(super) async fn probe(
         true => connector.connect(stream, address.ip(), protocol).await.map_err(plain)?,
         false => Stream::plain(stream),
     };
-    let Some(path) = check.path.as_ref().filter(|_| !scheme.is_http2()) else { return Ok(()) };
-    let request = format!(
-        "GET {} HTTP/1.1\r\nhost: {address}\r\nuser-agent: moongate/{} (health check)\r\naccept: */*\r\n\
-         connection: close\r\n\r\n",
-        path.0,
-        env!("CARGO_PKG_VERSION"),
-    );
-    stream.write_all(request.as_bytes()).await.map_err(plain)?;
-    let status = read(&mut stream).await?;
+    let at = format!("{}://{address}", if scheme.is_secure() { "https" } else { "http" });
+    let status = match &check.path {
+        _ if scheme.is_http2() && check.grpc => return ask_grpc(stream, &at).await,
+        None => return Ok(()),
+        Some(path) if scheme.is_http2() => ask_http2(stream, &format!("{at}{}", path.0)).await?,
+        Some(path) => {
+            let request = format!(
+                "GET {} HTTP/1.1\r\nhost: {address}\r\nuser-agent: {AGENT}\r\naccept: */*\r\nconnection: close\r\n\r\n",
+                path.0,
+            );
+            stream.write_all(request.as_bytes()).await.map_err(plain)?;
+            read(&mut stream).await?
+        }
+    };
     if check.status.contains(status) { Ok(()) } else { Err(format!("status {}", status.as_u16())) }
+}
+
+async fn ask_http2(stream: Stream, uri: &str) -> Result<StatusCode, String> {
+    let request = Request::get(uri).header("accept", "*/*");
+    over_http2(stream, request, None, async |response| Ok(response.status())).await
+}
+
+/// Asks whether the server as a whole serves.
+async fn ask_grpc(stream: Stream, at: &str) -> Result<(), String> {
+    let request = Request::post(format!("{at}/grpc.health.v1.Health/Check"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    let status = async |response: Response<RecvStream>| {
+        if response.status() != StatusCode::OK {
+            return Err(format!("status {}", response.status().as_u16()));
+        }
+        let (head, mut body) = response.into_parts();
+        let mut message = Vec::new();
+        while let Some(data) = body.data().await {
+            let data = data.map_err(broken)?;
+            // What was read may be sent again.
+            let _ = body.flow_control().release_capacity(data.len());
+            message.extend_from_slice(&data);
+            if message.len() > MOST {
+                return Err("an endless answer".into());
+            }
+        }
+        let trailers = body.trailers().await.map_err(broken)?;
+        let status = trailers.as_ref().unwrap_or(&head.headers).get("grpc-status");
+        match status.map(|it| it.as_bytes()) {
+            Some(b"0") => serving(&message),
+            Some(code) => Err(format!("gRPC status {}", code.escape_ascii())),
+            None => Err("an answer without a gRPC status".into()),
+        }
+    };
+    // A message of no bytes, which is that of no name, behind its prefix: not compressed, and of that length.
+    over_http2(stream, request, Some(Bytes::from_static(&[0; 5])), status).await
+}
+
+/// Reads a `HealthCheckResponse`: its first field is the status, of which 1 is SERVING and 0, UNKNOWN, is left out.
+fn serving(message: &[u8]) -> Result<(), String> {
+    match message {
+        [0, 0, 0, 0, 2, 0x08, 1] => Ok(()),
+        [0, 0, 0, 0, 2, 0x08, 2] => Err("not serving".into()),
+        [0, 0, 0, 0, 2, 0x08, 3] => Err("no such service".into()),
+        [0, 0, 0, 0, 0] => Err("it does not know whether it is serving".into()),
+        _ => Err("an answer that is none of gRPC's health protocol".into()),
+    }
+}
+
+/// One exchange over HTTP/2, of whose answer `look` makes something.
+async fn over_http2<T>(
+    stream: Stream,
+    request: request::Builder,
+    body: Option<Bytes>,
+    look: impl AsyncFnOnce(Response<RecvStream>) -> Result<T, String>,
+) -> Result<T, String> {
+    let request = request.header("user-agent", AGENT).body(()).map_err(|error| error.to_string())?;
+    let mut builder = h2::client::Builder::new();
+    builder.enable_push(false).max_header_list_size(MOST as u32);
+    let (sender, connection) = builder.handshake::<_, Bytes>(stream).await.map_err(broken)?;
+    let exchange = async {
+        let mut sender = sender.ready().await.map_err(broken)?;
+        let (response, mut outgoing) = sender.send_request(request, body.is_none()).map_err(broken)?;
+        if let Some(body) = body {
+            outgoing.send_data(body, true).map_err(broken)?;
+        }
+        look(response.await.map_err(broken)?).await
+    };
+    tokio::select! {
+        biased;
+        outcome = exchange => outcome,
+        ended = connection => Err(ended.map_or_else(broken, |()| "connection closed without an answer".into())),
+    }
+}
+
+fn broken(error: h2::Error) -> String {
+    format!("HTTP/2: {error}")
 }
 
 async fn read(stream: &mut Stream) -> Result<StatusCode, String> {
@@ -108,6 +196,16 @@ mod tests {
         assert_eq!(status(answer), Ok(Some(StatusCode::NO_CONTENT)));
         assert_eq!(status(b"HTTP/1.1 503 Sorry\nrest"), Ok(Some(StatusCode::SERVICE_UNAVAILABLE)));
         assert_eq!(status(b"HTTP/1.1 101 \r\n"), Ok(Some(StatusCode::SWITCHING_PROTOCOLS)));
+    }
+
+    #[test]
+    fn only_what_serves_is_well() {
+        assert_eq!(serving(&[0, 0, 0, 0, 2, 8, 1]), Ok(()));
+        let others: [&[u8]; 6] =
+            [&[], &[0; 5], &[0, 0, 0, 0, 2, 8, 0], &[0, 0, 0, 0, 2, 8, 2], &[0, 0, 0, 0, 3, 8, 1], &[1]];
+        for message in others {
+            assert!(serving(message).is_err(), "{message:?}");
+        }
     }
 
     #[test]

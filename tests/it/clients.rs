@@ -5,14 +5,17 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use crate::support::eventually;
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{Gateway, services};
 use crate::support::origin::Origin;
 use crate::support::raw::in_front_of;
+use crate::support::tls::Authority;
+use crate::tls::ONE;
 
 const MIB: usize = 1 << 20;
 
@@ -225,12 +228,18 @@ async fn a_thousand_websockets_talk_and_are_told_goodbye() {
 
 #[tokio::test]
 async fn curl_gets_what_it_asks_for() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new("ours"));
+    let (ca, upload) = (dir.path().join("ca.pem"), dir.path().join("upload"));
+    authority.write(&ca);
+    authority.issue(&["127.0.0.1"]).write(dir.path(), "a");
+    std::fs::write(&upload, vec![b'x'; MIB]).unwrap();
+    let (ca, upload) = (ca.to_str().unwrap().to_owned(), format!("@{}", upload.display()));
     let origin = Origin::start().await;
-    let gateway = Gateway::of(&[&origin], "");
-    let file = gateway.path("upload");
-    std::fs::write(&file, vec![b'x'; MIB]).unwrap();
-    let upload = format!("@{}", file.display());
-    for arguments in [
+    std::fs::write(dir.path().join("services.toml"), services("s", &[&origin])).unwrap();
+    let listener = format!("[[listeners]]\naddress = \"127.0.0.1:0\"\n{ONE}\n");
+    let registry = "[registry.file]\npath = \"services.toml\"\n[auto_routes]\n";
+    let gateway = Gateway::start_in(dir, &format!("{listener}{registry}"));
+    let plain: &[&[&str]] = &[
         &["--http1.1"][..],
         &["--http1.0"],
         &["--http2"],
@@ -240,18 +249,31 @@ async fn curl_gets_what_it_asks_for() {
         &["--http1.1", "--data-binary", &upload, "-H", "Expect: 100-continue"],
         &["--http2-prior-knowledge", "--data-binary", &upload],
         &["--http1.1", "--compressed", "-H", "Connection: close"],
-    ] {
-        let url = format!("http://{}/s/", gateway.http);
+    ];
+    // curl asks for HTTP/2 by itself where it is encrypted.
+    let encrypted: &[&[&str]] = &[
+        &["--http1.1"],
+        &["--http1.1", "--tlsv1.2", "--tls-max", "1.2"],
+        &["--http1.1", "--data-binary", &upload, "-H", "Expect: 100-continue"],
+        &["--http2"],
+        &["--http2", "--tlsv1.3"],
+        &["--http2", "--data-binary", &upload],
+    ];
+    let plain = plain.iter().map(|it| (it, format!("http://{}/s/", gateway.http)));
+    let encrypted = encrypted.iter().map(|it| (it, format!("https://{}/s/", gateway.listeners[1])));
+    for (arguments, url) in plain.chain(encrypted) {
         let mut command = Command::new("curl");
-        command.args(["-sS", "--max-time", "20", "-w", "\n%{http_code} %{http_version}"]).args(arguments).arg(url);
+        command.args(["-sS", "--max-time", "20", "-w", "\n%{http_code} %{http_version}", "--cacert", &ca]);
+        command.args(*arguments).arg(&url);
         let output = command.stdin(Stdio::null()).output().await.unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         let version = match arguments[0] {
             "--http2-prior-knowledge" => "2",
+            "--http2" if url.starts_with("https") => "2",
             // The answer to HTTP/1.0 is the gateway's own version, as it must be.
             _ => "1.1",
         };
         let problem = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(text, format!("{}\n200 {version}", origin.name()), "curl {arguments:?}: {problem}");
+        assert_eq!(text, format!("{}\n200 {version}", origin.name()), "curl {arguments:?} {url}: {problem}");
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tower_service::Service;
 
 use crate::support::gateway::Gateway;
+use crate::support::service::becomes;
 use crate::support::tls::{Authority, Dial};
 
 /// Messages that are text and nothing else.
@@ -74,10 +75,19 @@ impl Decoder for Text {
 type Answers = Pin<Box<dyn Stream<Item = Result<String, Status>> + Send>>;
 type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
 
+/// What is asked of, and known of, the endpoint.
+#[derive(Default)]
+struct Known {
+    calls: AtomicUsize,
+    /// Its status, as the health protocol has it.
+    health: AtomicU8,
+}
+
 /// What the endpoint does with a call, by the name of the method.
 #[derive(Clone)]
 struct Echo {
     method: String,
+    known: Arc<Known>,
     /// Breaks off the connection.
     broken: Arc<Notify>,
 }
@@ -92,7 +102,7 @@ impl Service<Request<Streaming<String>>> for Echo {
     }
 
     fn call(&mut self, request: Request<Streaming<String>>) -> Self::Future {
-        let (method, broken) = (self.method.clone(), self.broken.clone());
+        let Echo { method, known, broken } = self.clone();
         Box::pin(async move {
             let mark = request.metadata().get("x-mark").cloned();
             let mut messages = request.into_inner();
@@ -119,6 +129,10 @@ impl Service<Request<Streaming<String>>> for Echo {
                 match method.as_str() {
                     "Sum" => drop(sender.send(Ok(count.to_string())).await),
                     "Fail" => drop(sender.send(Err(Status::new(Code::DataLoss, "gone"))).await),
+                    "Health/Check" => {
+                        let status = char::from(known.health.load(SeqCst));
+                        drop(sender.send(Ok(format!("\x08{status}"))).await);
+                    }
                     "Never" => sender.closed().await,
                     "Break" => {
                         sender.send(Ok("half".to_owned())).await.unwrap();
@@ -140,14 +154,15 @@ impl Service<Request<Streaming<String>>> for Echo {
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, calls: Arc<AtomicUsize>) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, known: Arc<Known>) {
     let broken = Arc::new(Notify::new());
     let told = broken.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
-        calls.fetch_add(1, SeqCst);
-        let method = request.uri().path().strip_prefix("/test.Echo/").unwrap().to_owned();
+        known.calls.fetch_add(1, SeqCst);
+        let path = request.uri().path();
+        let method = path.strip_prefix("/test.Echo/").or(path.strip_prefix("/grpc.health.v1.")).unwrap().to_owned();
         assert_eq!(request.headers()["te"], "trailers");
-        let echo = Echo { method, broken: told.clone() };
+        let echo = Echo { method, known: known.clone(), broken: told.clone() };
         async move { Ok::<_, Infallible>(tonic::server::Grpc::new(Text).streaming(echo, request).await) }
     });
     let serving = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
@@ -159,7 +174,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, cal
 }
 
 /// An endpoint; encrypted if there is a certificate for it in `dir`.
-async fn endpoint(dir: Option<&Path>) -> (SocketAddr, Arc<AtomicUsize>) {
+async fn endpoint(dir: Option<&Path>) -> (SocketAddr, Arc<Known>) {
     let acceptor = dir.map(|dir| {
         let text = format!("[[listeners]]\naddress = \"127.0.0.1:0\"\n{}", certificate("endpoint"));
         let config = file::parse(&text, &dir.join("endpoint.toml")).unwrap();
@@ -168,8 +183,8 @@ async fn endpoint(dir: Option<&Path>) -> (SocketAddr, Arc<AtomicUsize>) {
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let calls = Arc::new(AtomicUsize::new(0));
-    let counted = calls.clone();
+    let known = Arc::new(Known::default());
+    let counted = known.clone();
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
@@ -182,7 +197,7 @@ async fn endpoint(dir: Option<&Path>) -> (SocketAddr, Arc<AtomicUsize>) {
             });
         }
     });
-    (address, calls)
+    (address, known)
 }
 
 fn certificate(name: &str) -> String {
@@ -299,8 +314,23 @@ async fn calls_of_every_kind_over_tls() {
 }
 
 #[tokio::test]
+async fn checks_ask_in_grpcs_own_way() {
+    let (address, known) = endpoint(None).await;
+    known.health.store(1, SeqCst);
+    let check = "[services.s]\nhealth_check = { grpc = true, interval = \"20ms\" }\n";
+    let gateway = gateway(TempDir::new().unwrap(), address, "h2c", check);
+    crate::support::eventually("it is asked", async || known.calls.load(SeqCst) > 3).await;
+    assert_eq!(crate::support::service::endpoint(&gateway, address).await["health"], "healthy");
+    known.health.store(2, SeqCst);
+    becomes(&gateway, address, "unhealthy").await;
+    assert_eq!(crate::support::service::endpoint(&gateway, address).await["reason"], "not serving");
+    known.health.store(1, SeqCst);
+    becomes(&gateway, address, "healthy").await;
+}
+
+#[tokio::test]
 async fn what_no_endpoint_answers_is_a_status_of_grpc() {
-    let (address, calls) = endpoint(None).await;
+    let (address, known) = endpoint(None).await;
     let gateway = gateway(TempDir::new().unwrap(), address, "h2c", "");
     let mut client = client(TcpStream::connect(gateway.http).await.unwrap(), "http").await;
 
@@ -309,7 +339,7 @@ async fn what_no_endpoint_answers_is_a_status_of_grpc() {
     client.ready().await.unwrap();
     let late = client.unary(request, path("Never"), Text).await.unwrap_err();
     assert_eq!((late.code(), late.message()), (Code::DeadlineExceeded, "the caller's time is over"));
-    assert_eq!(calls.load(SeqCst), 1);
+    assert_eq!(known.calls.load(SeqCst), 1);
 
     client.ready().await.unwrap();
     let broken = client.server_streaming(Request::new("x".to_owned()), path("Break"), Text).await.unwrap();

@@ -1,17 +1,15 @@
 //! Endpoints that refuse, reset, hang, answer badly, are full or new: callers are to notice as little as can be.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -19,56 +17,9 @@ use crate::support::client::{Client, get, request};
 use crate::support::eventually;
 use crate::support::gateway::Gateway;
 use crate::support::origin::Origin;
-
-/// A gateway with the service `s`.
-fn in_front_of(addresses: &[SocketAddr], config: &str) -> Gateway {
-    let dir = TempDir::new().unwrap();
-    fs::write(dir.path().join("services.toml"), services(addresses)).unwrap();
-    Gateway::start_in(dir, &format!("{config}\n[auto_routes]\n"))
-}
-
-fn services(addresses: &[SocketAddr]) -> String {
-    let endpoints: Vec<String> = addresses.iter().map(|it| format!("{{ address = \"{it}\" }}")).collect();
-    format!("[services.s]\nendpoints = [{}]\n", endpoints.join(", "))
-}
-
-/// Replaces the services file.
-fn register(gateway: &Gateway, addresses: &[SocketAddr]) {
-    let new = gateway.path("services.new");
-    fs::write(&new, services(addresses)).unwrap();
-    fs::rename(new, gateway.path("services.toml")).unwrap();
-}
-
-/// Replaces the configuration, of which this is what [`in_front_of`] was given.
-fn configure(gateway: &Gateway, config: &str) {
-    let addresses = format!("listen = \"{}\"\nadmin = \"{}\"\n", gateway.http, gateway.admin);
-    let new = gateway.path("moongate.new");
-    fs::write(&new, format!("{addresses}{config}\n[auto_routes]\n")).unwrap();
-    fs::rename(new, gateway.path("moongate.toml")).unwrap();
-}
-
-/// What the admin API says of the service.
-async fn service(gateway: &Gateway) -> Value {
-    let all = gateway.api("services").await;
-    all["services"].as_array().unwrap().iter().find(|it| it["name"] == "s").unwrap().clone()
-}
-
-/// What it says of an endpoint; null if it does not know it.
-async fn endpoint(gateway: &Gateway, address: SocketAddr) -> Value {
-    let service = service(gateway).await;
-    let endpoints = service["endpoints"].as_array().unwrap();
-    endpoints.iter().find(|it| it["address"] == address.to_string().as_str()).cloned().unwrap_or_default()
-}
-
-async fn becomes(gateway: &Gateway, address: SocketAddr, health: &str) {
-    let what = format!("{address} becomes {health}");
-    eventually(&what, async || endpoint(gateway, address).await["health"] == health).await;
-}
-
-async fn logged(gateway: &Gateway, line: &str) {
-    // What the process has written may still be on its way.
-    eventually(&format!("{line:?} is logged"), async || gateway.log().contains(line)).await;
-}
+use crate::support::service::{
+    Rude, becomes, configure, endpoint, in_front_of, logged, moody, nobody, register, service,
+};
 
 /// Asks until the endpoint is ejected; the statuses that came back meanwhile.
 async fn ask_until_ejected(gateway: &Gateway, address: SocketAddr) -> Vec<u16> {
@@ -80,64 +31,6 @@ async fn ask_until_ejected(gateway: &Gateway, address: SocketAddr) -> Vec<u16> {
     })
     .await;
     statuses
-}
-
-/// An origin whose answers have the status in the cell.
-async fn moody(status: u16) -> (Origin, Arc<AtomicU16>) {
-    let mood = Arc::new(AtomicU16::new(status));
-    let answers = mood.clone();
-    let origin = Origin::answering(move |_, address| {
-        let response = Response::builder().status(answers.load(SeqCst));
-        response.body(Full::from(address.to_string())).unwrap()
-    })
-    .await;
-    (origin, mood)
-}
-
-/// Nothing listens there. Below the ports that the system hands out, so that nothing will.
-fn nobody() -> SocketAddr {
-    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let port = (20_000 + (std::process::id() as u16) % 5_000..32_000).find(free).unwrap();
-    ([127, 0, 0, 1], port).into()
-}
-
-/// Accepts, and does this with each connection until it is dropped.
-struct Rude {
-    address: SocketAddr,
-    connections: Arc<AtomicUsize>,
-    task: JoinHandle<()>,
-}
-
-impl Rude {
-    async fn start(mut serve: impl FnMut(TcpStream) + Send + 'static) -> Rude {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let connections = Arc::new(AtomicUsize::new(0));
-        let counted = connections.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                counted.fetch_add(1, SeqCst);
-                serve(stream);
-            }
-        });
-        Rude { address, connections, task }
-    }
-
-    async fn resetting() -> Rude {
-        Rude::start(|stream| stream.set_zero_linger().unwrap()).await
-    }
-
-    async fn hanging() -> Rude {
-        let mut held = Vec::new();
-        Rude::start(move |stream| held.push(stream)).await
-    }
-}
-
-impl Drop for Rude {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 /// An origin whose requests wait for permits.
@@ -330,105 +223,6 @@ async fn a_request_that_fails_everywhere_else_goes_to_an_ejected_endpoint_which_
         assert_eq!(get(gateway.http, "/s/").await.text(), first.name());
     }
     becomes(&gateway, first.address, "healthy").await;
-}
-
-#[tokio::test]
-async fn checks_take_an_endpoint_out_and_bring_it_back() {
-    let (first, mood) = moody(200).await;
-    let second = Origin::start().await;
-    let check = "[upstream]\nhealth_check = { path = \"/health\", interval = \"20ms\", unhealthy = 2 }\n";
-    let gateway = in_front_of(&[first.address, second.address], check);
-    let checks = format!("moongate_endpoint_checks_passed_total{{service=\"s\",endpoint=\"{}\"}}", first.address);
-    eventually("it is checked", async || gateway.metric(&checks).await >= 3.0).await;
-    assert_eq!(endpoint(&gateway, first.address).await["health"], "healthy");
-
-    mood.store(404, SeqCst);
-    becomes(&gateway, first.address, "unhealthy").await;
-    assert_eq!(endpoint(&gateway, first.address).await["reason"], "status 404");
-    for _ in 0..20 {
-        assert_eq!(get(gateway.http, "/s/").await.text(), second.name());
-    }
-    mood.store(204, SeqCst);
-    becomes(&gateway, first.address, "healthy").await;
-
-    // One that vanishes is not checked any more, and one that appears is.
-    let third = nobody();
-    register(&gateway, &[second.address, third]);
-    becomes(&gateway, third, "unhealthy").await;
-    assert_eq!(endpoint(&gateway, third).await["reason"], "connection refused");
-    let hits = first.hits();
-    let passed = format!("moongate_endpoint_checks_passed_total{{service=\"s\",endpoint=\"{}\"}}", second.address);
-    let now = gateway.metric(&passed).await;
-    eventually("others are", async || gateway.metric(&passed).await > now + 3.0).await;
-    assert_eq!(first.hits(), hits);
-
-    // Who is not checked is well as far as anybody knows.
-    configure(&gateway, "[upstream]\nhealth_check = { interval = \"20ms\" }\n[services.s]\nhealth_check = false\n");
-    becomes(&gateway, third, "healthy").await;
-    logged(&gateway, "endpoint unhealthy").await;
-    logged(&gateway, "endpoint healthy").await;
-}
-
-#[tokio::test]
-async fn without_a_path_a_connection_is_enough() {
-    let hanging = Rude::hanging().await;
-    let refusing = nobody();
-    let check = "[services.s]\nhealth_check = { interval = \"20ms\" }\n";
-    let gateway = in_front_of(&[hanging.address, refusing], check);
-    becomes(&gateway, refusing, "unhealthy").await;
-    eventually("it is asked again and again", async || hanging.connections.load(SeqCst) > 3).await;
-    assert_eq!(endpoint(&gateway, hanging.address).await["health"], "healthy");
-    // With a path it is not: nothing comes.
-    let check = "[services.s]\nhealth_check = { path = \"/\", interval = \"20ms\", timeout = \"20ms\" }\n";
-    configure(&gateway, check);
-    becomes(&gateway, hanging.address, "unhealthy").await;
-    assert_eq!(endpoint(&gateway, hanging.address).await["reason"], "nothing in 20ms");
-    assert_eq!(service(&gateway).await["panic"], true, "so all are used");
-}
-
-#[tokio::test]
-async fn many_endpoints_are_not_checked_all_at_once() {
-    const MANY: usize = 400;
-    // Accepted connections: since the start, now, and at most.
-    let (all, open, most) =
-        (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let mut origins = Vec::new();
-    for _ in 0..MANY {
-        let (all, open, most) = (all.clone(), open.clone(), most.clone());
-        let hang = move |stream: TcpStream| {
-            let open = open.clone();
-            all.fetch_add(1, SeqCst);
-            most.fetch_max(open.fetch_add(1, SeqCst) + 1, SeqCst);
-            tokio::spawn(async move {
-                // Reads the request, and then the end.
-                let mut buffer = [0; 1024];
-                while stream.readable().await.is_ok() {
-                    match stream.try_read(&mut buffer) {
-                        Ok(0) => break,
-                        Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => break,
-                        _ => {}
-                    }
-                }
-                open.fetch_sub(1, SeqCst);
-            });
-        };
-        origins.push(Rude::start(hang).await);
-    }
-    let addresses: Vec<SocketAddr> = origins.iter().map(|it| it.address).collect();
-    let check = "[services.s]\nhealth_check = { path = \"/\", interval = \"1h\", timeout = \"300ms\" }\n";
-    let gateway = in_front_of(&addresses, check);
-    let began = Instant::now();
-    eventually("all are checked", async || all.load(SeqCst) == MANY).await;
-    let took = began.elapsed();
-    assert!(took >= Duration::from_secs(1), "they are spread over 2 s, but came within {took:?}");
-    // A few may be closed here later than there.
-    assert!(most.load(SeqCst) <= 128 + 16, "{} at once", most.load(SeqCst));
-    let unhealthy = async || {
-        let told = service(&gateway).await;
-        told["endpoints"].as_array().unwrap().iter().filter(|it| it["health"] == "unhealthy").count()
-    };
-    eventually("all are found out", async || unhealthy().await == MANY).await;
-    assert_eq!(service(&gateway).await["panic"], true);
 }
 
 #[tokio::test]

@@ -75,6 +75,7 @@ fn foreign_crates_have_one_home() {
                     ("arc_swap::", "proxy/mod.rs"),
                     ("arc_swap::", "tls/"),
                     ("rustls::", "stream.rs"),
+                    ("h2::", "health/probe.rs"),
                     ("h2::", "server/http2.rs"),
                     ("h2::", "server/stream.rs"),
                     ("h2::", "proxy/upstream/http2.rs"),

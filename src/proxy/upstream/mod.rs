@@ -4,6 +4,7 @@
 //! and no channel before it.
 
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ use crate::endpoint::{Endpoint, InFlight, Live, Trouble};
 use crate::error::RequestError;
 use crate::http1::Connection;
 use crate::message::{RequestHead, ResponseHead, Version};
-use crate::stream::Stream;
+use crate::stream::{self, Stream};
 use crate::tls::Connector;
 
 mod http1;
@@ -288,6 +289,9 @@ impl Upstream {
         let (address, scheme) = (endpoint.spec.address, endpoint.spec.scheme);
         let connecting = async {
             let stream = TcpStream::connect(address).await?;
+            if stream::is_own_peer(&stream) {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
             // A proxy writes whole messages, so there is nothing to wait for.
             stream.set_nodelay(true)?;
             if !scheme.is_secure() {

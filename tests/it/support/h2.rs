@@ -136,6 +136,21 @@ impl Drop for Endpoint {
     }
 }
 
+/// Answers with the head that came, line by line, and the body behind it.
+pub(crate) async fn mirror() -> Endpoint {
+    Endpoint::serving(|request, mut respond| async move {
+        let (head, mut body) = request.into_parts();
+        let mut text = format!("{} {}\n", head.method, head.uri);
+        for (name, value) in &head.headers {
+            text.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
+        }
+        text.push_str(std::str::from_utf8(&data(&mut body).await?).unwrap());
+        let mut stream = respond.send_response(Response::new(()), false)?;
+        send(&mut stream, text.into(), true).await
+    })
+    .await
+}
+
 /// A gateway with these HTTP/2 endpoints as the service `s`.
 pub(crate) fn in_front_of(addresses: &[SocketAddr], config: &str) -> Gateway {
     let endpoint = |it: &SocketAddr| format!("{{ address = \"{it}\", scheme = \"h2c\" }}");

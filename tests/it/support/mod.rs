@@ -8,6 +8,7 @@ pub(crate) mod h2;
 pub(crate) mod origin;
 pub(crate) mod proxy;
 pub(crate) mod raw;
+pub(crate) mod service;
 pub(crate) mod tls;
 pub(crate) mod wasm;
 pub(crate) mod zookeeper;
