@@ -108,11 +108,13 @@ pub fn too_large(bytes: &[u8], limits: &Limits) -> HeadError {
     }
 }
 
-/// Reads a request's head, which [`end`] has found to be complete.
+/// Reads a request's head, which [`end`] has found to be complete. One empty line before it is passed over: some clients
+/// end a body with one line too many (RFC 9112, section 2.2).
 ///
 /// # Errors
 /// See [`HeadError`].
 pub fn request(head: &[u8], limits: &Limits) -> Result<Request, HeadError> {
+    let head = head.strip_prefix(b"\r\n").unwrap_or(head);
     let (method, target, version, rest) = request_line(head, limits)?;
     let mut fields = fields(&head[rest..], limits)?;
     let hosts = fields.all(Known::Host).count();
@@ -373,6 +375,12 @@ mod tests {
     }
 
     #[test]
+    fn one_empty_line_may_come_before_a_request() {
+        assert_eq!(parse("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().head.target.as_str(), "/");
+        assert!(parse("\r\n\r\n").is_err());
+        assert!(answer("\r\nHTTP/1.1 200 OK\r\n\r\n").is_err());
+    }
+
     fn the_target_names_the_host() {
         for (target, path) in [("http://b/c?d", "/c?d"), ("HTTPS://b", "/"), ("http://b?c", "/?c")] {
             let request = parse(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")).unwrap();
