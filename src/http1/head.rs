@@ -85,23 +85,26 @@ pub struct Response {
 /// # Errors
 /// A line that ends with a bare line feed, and a head over the limit.
 pub fn end(bytes: &[u8], seen: &mut usize, limit: usize) -> Result<Option<usize>, HeadError> {
-    while let Some(found) = memchr::memchr(b'\n', &bytes[*seen..]) {
+    // What lies behind the limit changes nothing, or the answer would depend on how much has arrived by chance.
+    let within = &bytes[..bytes.len().min(limit)];
+    while let Some(found) = memchr::memchr(b'\n', &within[*seen..]) {
         let at = *seen + found;
         if at == 0 || bytes[at - 1] != b'\r' {
             return Err(Malformed("a line ends without a carriage return"));
         }
         *seen = at + 1;
         if at >= 3 && bytes[at - 2] == b'\n' {
-            return if at < limit { Ok(Some(at + 1)) } else { Err(TooLarge) };
+            return Ok(Some(at + 1));
         }
     }
-    *seen = bytes.len();
+    *seen = within.len();
     if bytes.len() < limit { Ok(None) } else { Err(TooLarge) }
 }
 
 /// Why a head that has not ended is too large already: its first line or its fields.
 pub fn too_large(bytes: &[u8], limits: &Limits) -> HeadError {
-    let mut words = bytes.splitn(3, |byte| *byte == b' ');
+    let within = &bytes[..bytes.len().min(limits.head)];
+    let mut words = within.splitn(3, |byte| *byte == b' ');
     match words.nth(1) {
         Some(target) if target.len() > limits.target => TargetTooLong,
         _ => TooLarge,
@@ -381,6 +384,29 @@ mod tests {
         assert!(answer("\r\nHTTP/1.1 200 OK\r\n\r\n").is_err());
     }
 
+    #[test]
+    fn a_head_over_the_limit_is_refused_however_much_of_it_has_arrived() {
+        let limits = Limits { head: 30, ..LIMITS };
+        let fits = b"GET / HTTP/1.1\r\nHost: abc\r\n\r\n";
+        assert_eq!(end(&[&fits[..], b"\n"].concat(), &mut 0, fits.len()), Ok(Some(fits.len())));
+        assert_eq!(end(fits, &mut 0, fits.len() - 1), Err(TooLarge));
+        let long = b"GET / HTTP/1.1\r\nHost: abcdefghij\nx: y\r\n\r\n";
+        for arrived in 0..=long.len() {
+            let expected = if arrived < limits.head { Ok(None) } else { Err(TooLarge) };
+            assert_eq!(end(&long[..arrived], &mut 0, limits.head), expected, "{arrived}");
+            assert_eq!(end(&long[..arrived], &mut arrived.min(5), limits.head), expected, "{arrived}");
+        }
+        let target = "/".repeat(100);
+        for arrived in [limits.head, 100] {
+            assert_eq!(too_large(&format!("GET {target}").as_bytes()[..arrived], &limits), TooLarge);
+            assert_eq!(
+                too_large(&format!("GET {target}").as_bytes()[..arrived], &Limits { target: 25, ..limits }),
+                TargetTooLong
+            );
+        }
+    }
+
+    #[test]
     fn the_target_names_the_host() {
         for (target, path) in [("http://b/c?d", "/c?d"), ("HTTPS://b", "/"), ("http://b?c", "/?c")] {
             let request = parse(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")).unwrap();
