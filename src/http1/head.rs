@@ -151,9 +151,10 @@ pub fn request(head: &[u8], limits: &Limits) -> Result<Request, HeadError> {
 pub fn response(head: &[u8], method: &Method, limits: &Limits) -> Result<Response, HeadError> {
     let (status, version, rest) = status_line(head)?;
     let fields = fields(&head[rest..], limits)?;
-    // These have no body, whatever their fields say (RFC 9112, section 6.3).
+    // These have no body, whatever their fields say (RFC 9112, section 6.3): a tunnel follows on CONNECT.
     let bodiless = status.is_informational()
         || *method == Method::HEAD
+        || *method == Method::CONNECT && status.is_success()
         || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
     let framing = length(&fields, version)?;
     let framing = if bodiless { Framing::None } else { framing };
@@ -531,6 +532,22 @@ mod tests {
             "HTTP/1.0 200 x\r\nTransfer-Encoding: chunked\r\n\r\n",
         ] {
             assert!(answer(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn some_responses_have_no_body_whatever_they_say() {
+        for (method, status, framing) in [
+            (Method::GET, 200, Framing::Length(3)),
+            (Method::HEAD, 200, Framing::None),
+            (Method::CONNECT, 200, Framing::None),
+            (Method::CONNECT, 407, Framing::Length(3)),
+            (Method::GET, 103, Framing::None),
+            (Method::GET, 304, Framing::None),
+        ] {
+            let text = format!("HTTP/1.1 {status} x\r\nContent-Length: 3\r\n\r\n");
+            let read = response(text.as_bytes(), &method, &LIMITS).unwrap();
+            assert_eq!(read.framing, framing, "{method} {status}");
         }
     }
 
