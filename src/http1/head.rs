@@ -345,9 +345,10 @@ pub fn upgrade(head: &RequestHead, framing: Framing) -> Option<Box<str>> {
     let named = head.fields.tokens(Known::Connection).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
     let mut protocols = head.fields.tokens(Known::Upgrade);
     let (protocol, more) = (protocols.next()?, protocols.next());
-    let (name, _) = protocol.split_at(protocol.iter().position(|byte| *byte == b'/').unwrap_or(protocol.len()));
+    let mut parts = protocol.splitn(2, |byte| *byte == b'/');
+    let (name, version) = (parts.next()?, parts.next());
     let ours = [&b"h2c"[..], b"h2", b"http", b"tls"].iter().any(|it| it.eq_ignore_ascii_case(name));
-    let usable = named && more.is_none() && !ours && is_name(name);
+    let usable = named && more.is_none() && !ours && is_name(name) && version.is_none_or(is_name);
     usable.then(|| String::from_utf8_lossy(protocol).into())
 }
 
@@ -565,6 +566,9 @@ mod tests {
             "Connection: upgrade, http2-settings\r\nUpgrade: h2c\r\n",
             "Connection: upgrade\r\nUpgrade: websocket, h2c\r\n",
             "Connection: upgrade\r\nUpgrade: TLS/1.0\r\n",
+            "Connection: upgrade\r\nUpgrade: foo/\r\n",
+            "Connection: upgrade\r\nUpgrade: foo/1 2\r\n",
+            "Connection: upgrade\r\nUpgrade: foo/\u{e4}\r\n",
             "Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n",
         ] {
             assert_eq!(upgrade_of(fields), None, "{fields:?}");
