@@ -85,34 +85,39 @@ pub struct Response {
 /// # Errors
 /// A line that ends with a bare line feed, and a head over the limit.
 pub fn end(bytes: &[u8], seen: &mut usize, limit: usize) -> Result<Option<usize>, HeadError> {
-    while let Some(found) = memchr::memchr(b'\n', &bytes[*seen..]) {
+    // What lies behind the limit changes nothing, or the answer would depend on how much has arrived by chance.
+    let within = &bytes[..bytes.len().min(limit)];
+    while let Some(found) = memchr::memchr(b'\n', &within[*seen..]) {
         let at = *seen + found;
         if at == 0 || bytes[at - 1] != b'\r' {
             return Err(Malformed("a line ends without a carriage return"));
         }
         *seen = at + 1;
         if at >= 3 && bytes[at - 2] == b'\n' {
-            return if at < limit { Ok(Some(at + 1)) } else { Err(TooLarge) };
+            return Ok(Some(at + 1));
         }
     }
-    *seen = bytes.len();
+    *seen = within.len();
     if bytes.len() < limit { Ok(None) } else { Err(TooLarge) }
 }
 
 /// Why a head that has not ended is too large already: its first line or its fields.
 pub fn too_large(bytes: &[u8], limits: &Limits) -> HeadError {
-    let mut words = bytes.splitn(3, |byte| *byte == b' ');
+    let within = &bytes[..bytes.len().min(limits.head)];
+    let mut words = within.splitn(3, |byte| *byte == b' ');
     match words.nth(1) {
         Some(target) if target.len() > limits.target => TargetTooLong,
         _ => TooLarge,
     }
 }
 
-/// Reads a request's head, which [`end`] has found to be complete.
+/// Reads a request's head, which [`end`] has found to be complete. One empty line before it is passed over: some clients
+/// end a body with one line too many (RFC 9112, section 2.2).
 ///
 /// # Errors
 /// See [`HeadError`].
 pub fn request(head: &[u8], limits: &Limits) -> Result<Request, HeadError> {
+    let head = head.strip_prefix(b"\r\n").unwrap_or(head);
     let (method, target, version, rest) = request_line(head, limits)?;
     let mut fields = fields(&head[rest..], limits)?;
     let hosts = fields.all(Known::Host).count();
@@ -146,9 +151,10 @@ pub fn request(head: &[u8], limits: &Limits) -> Result<Request, HeadError> {
 pub fn response(head: &[u8], method: &Method, limits: &Limits) -> Result<Response, HeadError> {
     let (status, version, rest) = status_line(head)?;
     let fields = fields(&head[rest..], limits)?;
-    // These have no body, whatever their fields say (RFC 9112, section 6.3).
+    // These have no body, whatever their fields say (RFC 9112, section 6.3): a tunnel follows on CONNECT.
     let bodiless = status.is_informational()
         || *method == Method::HEAD
+        || *method == Method::CONNECT && status.is_success()
         || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
     let framing = length(&fields, version)?;
     let framing = if bodiless { Framing::None } else { framing };
@@ -339,9 +345,10 @@ pub fn upgrade(head: &RequestHead, framing: Framing) -> Option<Box<str>> {
     let named = head.fields.tokens(Known::Connection).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
     let mut protocols = head.fields.tokens(Known::Upgrade);
     let (protocol, more) = (protocols.next()?, protocols.next());
-    let (name, _) = protocol.split_at(protocol.iter().position(|byte| *byte == b'/').unwrap_or(protocol.len()));
+    let mut parts = protocol.splitn(2, |byte| *byte == b'/');
+    let (name, version) = (parts.next()?, parts.next());
     let ours = [&b"h2c"[..], b"h2", b"http", b"tls"].iter().any(|it| it.eq_ignore_ascii_case(name));
-    let usable = named && more.is_none() && !ours && is_name(name);
+    let usable = named && more.is_none() && !ours && is_name(name) && version.is_none_or(is_name);
     usable.then(|| String::from_utf8_lossy(protocol).into())
 }
 
@@ -370,6 +377,35 @@ mod tests {
         assert_eq!(request.head.fields.get("x-mine"), Some(&b"a b"[..]));
         assert_eq!(request.head.fields.get("x-empty"), Some(&b""[..]));
         assert_eq!((request.framing, request.keep_alive), (Framing::None, true));
+    }
+
+    #[test]
+    fn one_empty_line_may_come_before_a_request() {
+        assert_eq!(parse("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().head.target.as_str(), "/");
+        assert!(parse("\r\n\r\n").is_err());
+        assert!(answer("\r\nHTTP/1.1 200 OK\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_head_over_the_limit_is_refused_however_much_of_it_has_arrived() {
+        let limits = Limits { head: 30, ..LIMITS };
+        let fits = b"GET / HTTP/1.1\r\nHost: abc\r\n\r\n";
+        assert_eq!(end(&[&fits[..], b"\n"].concat(), &mut 0, fits.len()), Ok(Some(fits.len())));
+        assert_eq!(end(fits, &mut 0, fits.len() - 1), Err(TooLarge));
+        let long = b"GET / HTTP/1.1\r\nHost: abcdefghij\nx: y\r\n\r\n";
+        for arrived in 0..=long.len() {
+            let expected = if arrived < limits.head { Ok(None) } else { Err(TooLarge) };
+            assert_eq!(end(&long[..arrived], &mut 0, limits.head), expected, "{arrived}");
+            assert_eq!(end(&long[..arrived], &mut arrived.min(5), limits.head), expected, "{arrived}");
+        }
+        let target = "/".repeat(100);
+        for arrived in [limits.head, 100] {
+            assert_eq!(too_large(&format!("GET {target}").as_bytes()[..arrived], &limits), TooLarge);
+            assert_eq!(
+                too_large(&format!("GET {target}").as_bytes()[..arrived], &Limits { target: 25, ..limits }),
+                TargetTooLong
+            );
+        }
     }
 
     #[test]
@@ -501,6 +537,22 @@ mod tests {
     }
 
     #[test]
+    fn some_responses_have_no_body_whatever_they_say() {
+        for (method, status, framing) in [
+            (Method::GET, 200, Framing::Length(3)),
+            (Method::HEAD, 200, Framing::None),
+            (Method::CONNECT, 200, Framing::None),
+            (Method::CONNECT, 407, Framing::Length(3)),
+            (Method::GET, 103, Framing::None),
+            (Method::GET, 304, Framing::None),
+        ] {
+            let text = format!("HTTP/1.1 {status} x\r\nContent-Length: 3\r\n\r\n");
+            let read = response(text.as_bytes(), &method, &LIMITS).unwrap();
+            assert_eq!(read.framing, framing, "{method} {status}");
+        }
+    }
+
+    #[test]
     fn an_upgrade_is_asked_for_in_full() {
         let upgrade_of = |fields: &str| {
             let request = parse(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).unwrap();
@@ -514,6 +566,9 @@ mod tests {
             "Connection: upgrade, http2-settings\r\nUpgrade: h2c\r\n",
             "Connection: upgrade\r\nUpgrade: websocket, h2c\r\n",
             "Connection: upgrade\r\nUpgrade: TLS/1.0\r\n",
+            "Connection: upgrade\r\nUpgrade: foo/\r\n",
+            "Connection: upgrade\r\nUpgrade: foo/1 2\r\n",
+            "Connection: upgrade\r\nUpgrade: foo/\u{e4}\r\n",
             "Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n",
         ] {
             assert_eq!(upgrade_of(fields), None, "{fields:?}");

@@ -186,10 +186,6 @@ fn take_request(connection: &mut Connection, waiting: &mut Waiting, rules: &Rule
             return (here == PREFACE.len()).then_some(Next::Http2);
         }
     }
-    // Some clients end a body with one line too many (RFC 9112, section 2.2).
-    if waiting.seen == 0 && input.starts_with(b"\r\n") {
-        input.advance(2);
-    }
     let limits = Limits {
         head: rules.limits.header_size.0 as usize,
         fields: rules.limits.headers as usize,

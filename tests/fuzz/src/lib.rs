@@ -8,19 +8,26 @@
 //! `corpus/` with a few inputs. What it reads has to be in `parsers/`, as the head and the chunks of HTTP/1.1 are.
 
 mod authority;
+mod chunked;
 mod config;
 mod forwarded;
+mod http1;
 mod names;
 mod path;
+mod request;
+mod response;
 mod routes;
 mod services;
 mod znode;
 
 pub use authority::authority;
+pub use chunked::chunked;
 pub use config::config;
 pub use forwarded::forwarded;
 pub use names::names;
 pub use path::path;
+pub use request::request;
+pub use response::response;
 pub use routes::routes;
 pub use services::services;
 pub use znode::znode;
@@ -31,10 +38,13 @@ pub type Target = fn(&[u8]);
 /// All of them, each with a folder in `corpus/` and a file in `fuzz_targets/` of its name.
 pub const ALL: &[(&str, Target)] = &[
     ("authority", authority),
+    ("chunked", chunked),
     ("config", config),
     ("forwarded", forwarded),
     ("names", names),
     ("path", path),
+    ("request", request),
+    ("response", response),
     ("routes", routes),
     ("services", services),
     ("znode", znode),
