@@ -63,6 +63,16 @@ impl Stream {
         let _ = self.tcp().set_zero_linger();
     }
 
+    /// Whether nothing has come, not even the end, as far as the runtime has been told. If not it has to be read to know; of
+    /// what is encrypted some may have been read and not decrypted.
+    pub fn is_quiet(&self) -> bool {
+        let quiet = |stream: &TcpStream| match stream.try_read(&mut []) {
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            Ok(_) => false,
+        };
+        matches!(self, Stream::Plain(stream) if quiet(stream))
+    }
+
     fn tcp(&self) -> &TcpStream {
         match self {
             Stream::Plain(stream) => stream,

@@ -1,11 +1,29 @@
 //! Deadlines of connections, cheap where they are moved much more often than they are met.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
+
+thread_local! {
+    static RECENT: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The time, which is then also the [`recent`] one.
+pub fn now() -> Instant {
+    let now = Instant::now();
+    RECENT.set(Some(now));
+    now
+}
+
+/// When this thread last asked for [`now`]: to a worker that is at a request, the beginning of that or of another after it;
+/// to one that rests, no more than a second ago. To ask the system costs as much as to read a short head.
+pub fn recent() -> Instant {
+    RECENT.get().unwrap_or_else(now)
+}
 
 /// The timer of one connection, for one deadline at a time.
 ///

@@ -12,6 +12,9 @@ use super::connection::Connection;
 use super::head::Framing;
 use crate::message::{BodyError, Frame, Length};
 
+/// A piece up to this long is copied out of the buffer it was read into.
+const SMALL: usize = 1 << 10;
+
 /// A connection and the body that is being read from it.
 pub struct Link {
     /// The connection.
@@ -103,6 +106,12 @@ impl Reader {
                 *left -= here as u64;
                 if *left == 0 {
                     *self = Reader::Over;
+                }
+                if here == input.len() && here <= SMALL {
+                    // A buffer that a piece lies in is of no use for the next head.
+                    let data = Bytes::copy_from_slice(input);
+                    input.clear();
+                    return Ok(Some(Frame::Data(data)));
                 }
                 Ok(Some(Frame::Data(input.split_to(here).freeze())))
             }

@@ -1,5 +1,6 @@
 //! One connection: what has been read from it and not been used, and what is to be written.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -20,6 +21,14 @@ const BODY: usize = 64 << 10;
 
 /// A piece up to this long is copied behind what is to be written already; a longer one is written from where it lies.
 const COPIED: usize = 4 << 10;
+
+/// Empty buffers for heads, for the connections of a thread: one that waits has none, and of those that do not there are few
+/// at a time.
+const SPARE: usize = 16;
+
+thread_local! {
+    static SPARES: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A connection with its buffers.
 pub struct Connection {
@@ -63,8 +72,7 @@ impl Connection {
     pub fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let read = self.poll_read(HEAD, context);
         if read.is_pending() && self.input.is_empty() {
-            // An idle connection holds no buffer.
-            self.input = BytesMut::new();
+            self.put_by();
         }
         read
     }
@@ -74,9 +82,27 @@ impl Connection {
         self.poll_read(BODY, context)
     }
 
+    /// Gives up the buffer, in which nothing is left.
+    pub fn put_by(&mut self) {
+        let mut input = std::mem::take(&mut self.input);
+        // A larger one is a body's; and one that a piece of a body still lies in is of no use to others.
+        if input.capacity() > 0 && input.capacity() <= HEAD && input.try_reclaim(HEAD) {
+            // At its end a thread has no place for it any more.
+            let _ = SPARES.try_with(|spares| {
+                let mut spares = spares.borrow_mut();
+                if spares.len() < SPARE {
+                    spares.push(input);
+                }
+            });
+        }
+    }
+
     fn poll_read(&mut self, room: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.ended {
             return Poll::Ready(Ok(0));
+        }
+        if self.input.capacity() == 0 && room == HEAD {
+            self.input = SPARES.try_with(|spares| spares.borrow_mut().pop()).ok().flatten().unwrap_or_default();
         }
         if self.input.capacity() - self.input.len() < room / 4 {
             self.input.reserve(room);
@@ -90,7 +116,8 @@ impl Connection {
 
     /// Whether an idle connection can be used: nothing was read, and nothing has come, not even its end.
     pub fn is_quiet(&mut self) -> bool {
-        self.input.is_empty() && self.poll_head(&mut Context::from_waker(Waker::noop())).is_pending()
+        self.input.is_empty()
+            && (self.stream.is_quiet() || self.poll_head(&mut Context::from_waker(Waker::noop())).is_pending())
     }
 
     /// Whether the other side has said that it sends no more.

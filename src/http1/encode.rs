@@ -35,12 +35,7 @@ fn status_line(out: &mut Vec<u8>, status: StatusCode) {
 
 /// Writes field lines.
 pub fn fields(out: &mut Vec<u8>, fields: &Fields) {
-    for field in fields.iter() {
-        out.extend_from_slice(field.name);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(field.value);
-        out.extend_from_slice(b"\r\n");
-    }
+    fields.write(out);
 }
 
 /// Writes the line before a chunk of this many bytes, which is not zero.

@@ -2,7 +2,11 @@
 //!
 //! A map from names to values would have to hash and move every field of every message; a gateway looks at a handful of
 //! them, by names it knows, and passes the rest on as it came. So a line's name is compared with those once, when it is
-//! added, and after that a search compares numbers.
+//! added, and after that a search compares numbers. Lines that lie in the text one behind the other, as they are to be
+//! written, are written in one piece.
+
+use std::cell::RefCell;
+use std::ops::Range;
 
 use super::known::Known;
 
@@ -47,6 +51,77 @@ struct Line {
     value: u32,
     value_end: u32,
     known: Known,
+    /// Name and value lie in the text as they are written: a colon and one space between them, and a line's end behind.
+    whole: bool,
+}
+
+impl Line {
+    fn new(known: Known, name: Range<usize>, value: Range<usize>, whole: bool) -> Line {
+        Line {
+            name: name.start as u32,
+            name_end: name.end as u32,
+            value: value.start as u32,
+            value_end: value.end as u32,
+            known,
+            whole,
+        }
+    }
+}
+
+/// Between name and value.
+const COLON: &[u8] = b": ";
+
+/// Behind the value.
+const END: &[u8] = b"\r\n";
+
+/// Buffers of messages that are over, for the next ones of the same thread: a request has two heads, and each would have to
+/// be given its memory anew.
+struct Spare {
+    texts: Vec<Vec<u8>>,
+    lines: Vec<Vec<Line>>,
+}
+
+/// So many of them are kept, and no longer ones: as much as the requests need that a thread works on at the same time,
+/// when most of them wait.
+const SPARE: usize = 64;
+const SPARE_TEXT: usize = 4 << 10;
+const SPARE_LINES: usize = 64;
+
+thread_local! {
+    static SPARES: RefCell<Spare> = const { RefCell::new(Spare { texts: Vec::new(), lines: Vec::new() }) };
+}
+
+impl Spare {
+    fn text() -> Vec<u8> {
+        SPARES.try_with(|spare| spare.borrow_mut().texts.pop()).ok().flatten().unwrap_or_default()
+    }
+
+    fn lines() -> Vec<Line> {
+        SPARES.try_with(|spare| spare.borrow_mut().lines.pop()).ok().flatten().unwrap_or_default()
+    }
+
+    fn keep(mut text: Vec<u8>, mut lines: Vec<Line>) {
+        // At its end a thread has no place for them any more.
+        let _ = SPARES.try_with(|spare| {
+            let spare = &mut *spare.borrow_mut();
+            if (1..=SPARE_TEXT).contains(&text.capacity()) && spare.texts.len() < SPARE {
+                text.clear();
+                spare.texts.push(text);
+            }
+            if (1..=SPARE_LINES).contains(&lines.capacity()) && spare.lines.len() < SPARE {
+                lines.clear();
+                spare.lines.push(lines);
+            }
+        });
+    }
+}
+
+impl Drop for Fields {
+    fn drop(&mut self) {
+        if self.text.capacity() > 0 {
+            Spare::keep(std::mem::take(&mut self.text), std::mem::take(&mut self.lines));
+        }
+    }
 }
 
 /// One field.
@@ -63,27 +138,47 @@ pub struct Field<'a> {
 impl Fields {
     /// No fields, with space for so many bytes of text.
     pub fn with_capacity(text: usize, lines: usize) -> Fields {
-        Fields { text: Vec::with_capacity(text), lines: Vec::with_capacity(lines), seen: 0 }
+        let mut fields = Fields { text: Spare::text(), lines: Spare::lines(), seen: 0 };
+        fields.text.reserve(text);
+        fields.lines.reserve(lines);
+        fields
     }
 
     /// Takes over text in which names and values lie, to be pointed out by [`Fields::place`].
-    pub(crate) fn over(text: &[u8], lines: usize) -> Fields {
+    pub(crate) fn over(text: &[u8]) -> Fields {
+        let (mut owned, mut lines) = (Spare::text(), Spare::lines());
         // What the gateway adds to a request needs about this much.
-        let mut owned = Vec::with_capacity(text.len() + 256);
+        owned.reserve(text.len() + 256);
         owned.extend_from_slice(text);
-        Fields { text: owned, lines: Vec::with_capacity(lines), seen: 0 }
+        lines.reserve(16);
+        Fields { text: owned, lines, seen: 0 }
     }
 
-    /// Says that a field lies at these places of the text.
-    pub(crate) fn place(&mut self, known: Known, name: std::ops::Range<usize>, value: std::ops::Range<usize>) {
+    /// Says that a field lies at these places of the text. `whole`: there are a colon and one space between them, and behind
+    /// the value a line's end.
+    pub(crate) fn place(&mut self, known: Known, name: Range<usize>, value: Range<usize>, whole: bool) {
         self.seen |= known.bit();
-        self.lines.push(Line {
-            name: name.start as u32,
-            name_end: name.end as u32,
-            value: value.start as u32,
-            value_end: value.end as u32,
-            known,
-        });
+        self.lines.push(Line::new(known, name, value, whole));
+    }
+
+    /// Writes them as lines of HTTP/1.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.reserve(self.text.len());
+        let mut run = 0..0;
+        for line in &self.lines {
+            let (start, end) = (line.name as usize, line.value_end as usize + END.len());
+            if line.whole && start == run.end {
+                run.end = end;
+                continue;
+            }
+            out.extend_from_slice(&self.text[std::mem::replace(&mut run, start..end)]);
+            if !line.whole {
+                run = 0..0;
+                let field = self.at(line);
+                [field.name, COLON, field.value, END].iter().for_each(|piece| out.extend_from_slice(piece));
+            }
+        }
+        out.extend_from_slice(&self.text[run]);
     }
 
     /// How many there are; a name that is there twice counts twice.
@@ -127,7 +222,14 @@ impl Fields {
 
     /// The first value of a name.
     pub fn get<'a>(&self, name: impl Into<Name<'a>>) -> Option<&[u8]> {
-        self.all(name).next()
+        let name = name.into();
+        if name.known == Known::Other {
+            return self.all(name).next();
+        }
+        if !self.any(name.known.bit()) {
+            return None;
+        }
+        self.lines.iter().find(|line| line.known == name.known).map(|line| self.at(line).value)
     }
 
     /// The first value of a name if it is text.
@@ -158,11 +260,17 @@ impl Fields {
     pub fn append<'a>(&mut self, name: impl Into<Name<'a>>, value: &[u8]) {
         let name = name.into();
         debug_assert!(is_name(name.text) && is_value(value), "{name:?}: {value:?}");
+        let (name_at, value_at) = self.put(name.text, value);
+        self.place(name.known, name_at, value_at, true);
+    }
+
+    /// Writes a line behind the text; where its name and value are.
+    fn put(&mut self, name: &[u8], value: &[u8]) -> (Range<usize>, Range<usize>) {
         let start = self.text.len();
-        self.text.extend_from_slice(name.text);
-        let name_end = self.text.len();
-        self.text.extend_from_slice(value);
-        self.place(name.known, start..name_end, name_end..name_end + value.len());
+        let (name_end, value_at) = (start + name.len(), start + name.len() + COLON.len());
+        self.text.reserve(name.len() + value.len() + COLON.len() + END.len());
+        [name, COLON, value, END].iter().for_each(|piece| self.text.extend_from_slice(piece));
+        (start..name_end, value_at..value_at + value.len())
     }
 
     /// Makes this the only value of a name, in the place of the first.
@@ -173,10 +281,16 @@ impl Fields {
             return self.append(name, value);
         };
         debug_assert!(is_value(value), "{name:?}: {value:?}");
-        let start = self.text.len();
-        self.text.extend_from_slice(value);
-        self.lines[first].value = start as u32;
-        self.lines[first].value_end = self.text.len() as u32;
+        let line = self.lines[first];
+        let old = line.value as usize..line.value_end as usize;
+        if old.len() == value.len() {
+            self.text[old].copy_from_slice(value);
+        } else {
+            // With the name in the case it came in.
+            let known = self.text[line.name as usize..line.name_end as usize].to_vec();
+            let (name_at, value_at) = self.put(&known, value);
+            self.lines[first] = Line::new(line.known, name_at, value_at, true);
+        }
         let mut after = first + 1;
         while after < self.lines.len() {
             if self.is(&self.lines[after], name) {

@@ -100,33 +100,101 @@ const NAMES: [(&str, Known); 30] = [
     ("sec-websocket-version", Known::WebSocketVersion),
 ];
 
+/// A name in words of eight bytes, the last of which may overlap the one before, for names of at least eight bytes; and in
+/// which bits of each the case is.
+struct Folded {
+    text: &'static str,
+    words: [u64; 3],
+    cases: [u64; 3],
+}
+
+static FOLDED: [Folded; NAMES.len()] = {
+    const NONE: Folded = Folded { text: "", words: [0; 3], cases: [0; 3] };
+    let mut all = [NONE; NAMES.len()];
+    let mut at = 0;
+    while at < NAMES.len() {
+        all[at] = Folded::new(NAMES[at].0);
+        at += 1;
+    }
+    all
+};
+
+impl Folded {
+    const fn new(text: &'static str) -> Folded {
+        let (mut words, mut cases) = ([0; 3], [0; 3]);
+        let bytes = text.as_bytes();
+        let mut word = 0;
+        while word < 3 && bytes.len() >= 8 {
+            let mut at = 0;
+            while at < 8 {
+                let byte = bytes[Folded::start(bytes.len(), word) + at];
+                words[word] |= (byte as u64) << (8 * at);
+                if byte.is_ascii_lowercase() {
+                    cases[word] |= 0x20 << (8 * at);
+                }
+                at += 1;
+            }
+            word += 1;
+        }
+        Folded { text, words, cases }
+    }
+
+    /// Where a word begins.
+    const fn start(length: usize, word: usize) -> usize {
+        let last = length - 8;
+        if word * 8 < last { word * 8 } else { last }
+    }
+
+    /// Whether it is this name, in any case.
+    fn is(&self, name: &[u8]) -> bool {
+        if name.len() < 8 || name.len() > 24 || name.len() != self.text.len() {
+            return self.text.as_bytes().eq_ignore_ascii_case(name);
+        }
+        (0..3).all(|word| {
+            let here = name[Folded::start(name.len(), word)..].first_chunk::<8>();
+            here.is_some_and(|here| u64::from_le_bytes(*here) | self.cases[word] == self.words[word])
+        })
+    }
+}
+
 impl Known {
     /// A name's number, whatever its case.
     pub fn of(name: &[u8]) -> Known {
-        // By length first: of the names that come with every request, most are known by it or by one comparison.
-        let candidates: &[Known] = match name.len() {
-            2 => &[Known::Te],
-            3 => &[Known::Via],
-            4 => &[Known::Host, Known::Date],
-            5 => &[Known::Allow],
-            6 => &[Known::Accept, Known::Cookie, Known::Server, Known::Expect],
-            7 => &[Known::Upgrade, Known::Trailer],
-            9 => &[Known::Forwarded],
-            10 => &[Known::Connection, Known::KeepAlive],
-            11 => &[Known::RetryAfter],
-            12 => &[Known::ContentType, Known::XRequestId],
-            14 => &[Known::ContentLength, Known::Http2Settings],
-            15 => &[Known::XForwardedFor],
-            16 => &[Known::ProxyConnection, Known::XForwardedHost],
-            17 => &[Known::TransferEncoding, Known::XForwardedProto, Known::WebSocketKey],
-            18 => &[Known::ProxyAuthenticate],
-            19 => &[Known::ProxyAuthorization],
-            20 => &[Known::WebSocketAccept],
-            21 => &[Known::WebSocketVersion],
-            _ => &[],
+        // By length and first letter there is one candidate at most, and for most names that come with every message none.
+        let Some(first) = name.first() else { return Known::Other };
+        let candidate = match (name.len(), first | 0x20) {
+            (2, b't') => Known::Te,
+            (3, b'v') => Known::Via,
+            (4, b'h') => Known::Host,
+            (4, b'd') => Known::Date,
+            (5, b'a') => Known::Allow,
+            (6, b'a') => Known::Accept,
+            (6, b'c') => Known::Cookie,
+            (6, b's') => Known::Server,
+            (6, b'e') => Known::Expect,
+            (7, b'u') => Known::Upgrade,
+            (7, b't') => Known::Trailer,
+            (9, b'f') => Known::Forwarded,
+            (10, b'c') => Known::Connection,
+            (10, b'k') => Known::KeepAlive,
+            (11, b'r') => Known::RetryAfter,
+            (12, b'c') => Known::ContentType,
+            (12, b'x') => Known::XRequestId,
+            (14, b'c') => Known::ContentLength,
+            (14, b'h') => Known::Http2Settings,
+            (15, b'x') => Known::XForwardedFor,
+            (16, b'p') => Known::ProxyConnection,
+            (16, b'x') => Known::XForwardedHost,
+            (17, b't') => Known::TransferEncoding,
+            (17, b'x') => Known::XForwardedProto,
+            (17, b's') => Known::WebSocketKey,
+            (18, b'p') => Known::ProxyAuthenticate,
+            (19, b'p') => Known::ProxyAuthorization,
+            (20, b's') => Known::WebSocketAccept,
+            (21, b's') => Known::WebSocketVersion,
+            _ => return Known::Other,
         };
-        let found = candidates.iter().find(|it| it.name().as_bytes().eq_ignore_ascii_case(name));
-        found.copied().unwrap_or(Known::Other)
+        if FOLDED[candidate as usize].is(name) { candidate } else { Known::Other }
     }
 
     /// The name in lower case; empty for [`Known::Other`].
@@ -162,6 +230,13 @@ mod tests {
             assert_eq!(Known::of(name.as_bytes()), *known, "{name}");
             assert_eq!(Known::of(name.to_uppercase().as_bytes()), *known, "{name}");
             assert_eq!(Known::of(format!("{name}x").as_bytes()), Known::Other, "{name}");
+            for place in 0..name.len() {
+                for bit in [0x01, 0x02, 0x04, 0x08, 0x10, 0x40, 0x80] {
+                    let mut other = name.as_bytes().to_vec();
+                    other[place] ^= bit;
+                    assert_ne!(Known::of(&other), *known, "{name} with bit {bit} of {place} changed");
+                }
+            }
         }
     }
 }

@@ -41,9 +41,11 @@ impl Version {
 }
 
 /// A path with its query.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Target {
     text: String,
+    /// Where the path begins: what stands before was taken off.
+    start: usize,
     /// Where the path ends.
     path: usize,
 }
@@ -51,8 +53,8 @@ pub struct Target {
 impl Target {
     /// Of text that begins with `/`; what comes after the first `?` is the query.
     pub fn new(text: String) -> Target {
-        let path = text.find('?').unwrap_or(text.len());
-        Target { text, path }
+        let path = memchr::memchr(b'?', text.as_bytes()).unwrap_or(text.len());
+        Target { text, start: 0, path }
     }
 
     /// Of text that may be anything; none if it cannot be sent as it is: it does not begin with `/`, or has a byte that
@@ -64,22 +66,29 @@ impl Target {
 
     /// Both, as they are sent.
     pub fn as_str(&self) -> &str {
+        &self.text[self.start..]
+    }
+
+    /// Both, as they were before [`Target::cut`] if that has left a path that was there.
+    pub fn whole(&self) -> &str {
         &self.text
     }
 
     /// The path, which begins with `/`.
     pub fn path(&self) -> &str {
-        &self.text[..self.path]
+        &self.text[self.start..self.path]
     }
 
-    /// Takes so many bytes off the path's beginning; what is left begins with `/` again.
-    pub fn cut(&mut self, bytes: usize) {
-        if bytes == 0 {
-            return;
+    /// Takes so many bytes off the path's beginning; what is left begins with `/` again. Gives what it was where
+    /// [`Target::whole`] cannot tell any more.
+    pub fn cut(&mut self, bytes: usize) -> Option<String> {
+        if bytes == 0 || self.path().as_bytes().get(bytes) == Some(&b'/') {
+            self.start += bytes;
+            return None;
         }
-        let slash = if self.text.as_bytes()[..self.path].get(bytes) == Some(&b'/') { "" } else { "/" };
-        self.text.replace_range(..bytes.min(self.path), slash);
-        self.path = self.path.saturating_sub(bytes) + slash.len();
+        let rest = &self.text[(self.start + bytes).min(self.path)..];
+        let new = Target::new(format!("/{rest}"));
+        Some(std::mem::replace(self, new).text)
     }
 
     /// What stands behind the `?`; none if there is no `?`.
@@ -231,9 +240,11 @@ mod tests {
             ("/", 1, "/"),
         ] {
             let mut target = Target::new(text.into());
-            target.cut(cut);
+            let original = target.cut(cut);
             assert_eq!(target.as_str(), left, "{text} without {cut}");
-            assert_eq!(target, Target::new(left.into()));
+            assert_eq!(original.as_deref().unwrap_or(target.whole()), text);
+            let new = Target::new(left.into());
+            assert_eq!((target.path(), target.query()), (new.path(), new.query()));
         }
         for text in ["", "a", "/a b", "/a#b", "/ä", "/a\r\n"] {
             assert!(Target::sendable(text.into()).is_none(), "{text:?}");

@@ -3,6 +3,9 @@
 //!
 //! Which fields are about one connection is not here, nor what becomes of them.
 
+use super::Field;
+use super::known::{self, Known};
+
 /// What is done with field names that have a `_`.
 ///
 /// CGI, and with it PHP, WSGI, Rack and others, make `HTTP_X_REQUEST_ID` of `x-request-id` and of `x_request_id` alike
@@ -77,6 +80,22 @@ pub fn stays_whatever_connection_says(name: &[u8]) -> bool {
 /// setting `HTTP_PROXY` of (CVE-2016-5385).
 pub fn is_only_from_proxies(name: &[u8]) -> bool {
     folded(name, |name| is_proxys(name) && name != b"via")
+}
+
+/// Whether there is surely nothing to say against a field's name, as is so of most: it has no `_`, and is none that only
+/// proxies may send.
+pub fn is_plain(field: Field<'_>) -> bool {
+    const PROXYS: u64 =
+        known::set([Known::Forwarded, Known::XForwardedFor, Known::XForwardedHost, Known::XForwardedProto]);
+    match (field.known, field.name) {
+        (Known::Other, name) if name.contains(&b'_') => false,
+        // What these begin with.
+        (Known::Other, name @ [b'c' | b'f' | b'p' | b't' | b'x' | b'C' | b'F' | b'P' | b'T' | b'X', ..]) => {
+            !is_only_from_proxies(name)
+        }
+        (Known::Other, _) => true,
+        (known, _) => known.bit() & PROXYS == 0,
+    }
 }
 
 /// Gives `judge` the name in lower case with `-` for each `_`; false if it is too long to be of interest.
@@ -195,6 +214,41 @@ mod tests {
             assert_eq!(ALL.map(|it| it.judge(name.as_bytes())), [Verdict::Pass; 4], "{name}");
         }
         assert_eq!(Underscores::Drop.judge(b"service-name_"), Verdict::Drop);
+    }
+
+    #[test]
+    fn nothing_can_be_said_against_plain_names() {
+        let mut plain = 0;
+        for name in [
+            "host",
+            "via",
+            "Cookie",
+            "content-type",
+            "accept",
+            "user-agent",
+            "x-real-ip",
+            "X-Forwarded-For",
+            "forwarded",
+            "x-original-a",
+            "Proxy",
+            "true-client-ip",
+            "CF-Connecting-IP",
+            "fastly-client-ip",
+            "a_b",
+            "_",
+            "authorization",
+            "x-request-id",
+            "content_length",
+            "te",
+        ] {
+            let field = Field { known: Known::of(name.as_bytes()), name: name.as_bytes(), value: b"" };
+            if is_plain(field) {
+                plain += 1;
+                assert_eq!(ALL.map(|it| it.judge(field.name)), [Verdict::Pass; 4], "{name}");
+                assert!(!is_only_from_proxies(field.name), "{name}");
+            }
+        }
+        assert_eq!(plain, 9);
     }
 
     #[test]

@@ -27,9 +27,6 @@ pub fn request(
     original: &str,
     client: IpAddr,
 ) -> Result<Option<Response>, RequestError> {
-    if route.filters.is_empty() {
-        return Ok(None);
-    }
     let lent = std::mem::replace(head, RequestHead::new(Method::GET, "/"));
     let mut in_hand = RequestInHand { head: lent, original: original.to_owned(), client };
     for filter in &route.filters {
@@ -46,7 +43,13 @@ pub fn request(
         match verdict {
             Ok(Verdict::Next) => {}
             Ok(Verdict::Respond(head, body)) => return Ok(Some(reply::by_filter(head, body))),
-            Err(failure) => failed(worker, binding, filter.on_failure, failure)?,
+            Err(failure) => {
+                if let Err(error) = failed(worker, binding, filter.on_failure, failure) {
+                    // How the client is told depends on what it asked for.
+                    *head = in_hand.head;
+                    return Err(error);
+                }
+            }
         }
     }
     *head = in_hand.head;
@@ -58,7 +61,7 @@ pub fn remember(
     snapshot: &Snapshot,
     route: &Route,
     head: &RequestHead,
-    original: &str,
+    original: String,
     client: IpAddr,
 ) -> Option<RequestInHand> {
     let asks = |binding: &Binding| {
@@ -66,7 +69,7 @@ pub fn remember(
         kinds.is_none_or(|kinds| kinds.response_filter || !kinds.serve(Kind::Filter))
     };
     let asked = route.filters.iter().any(|filter| asks(&filter.binding));
-    asked.then(|| RequestInHand { head: head.clone(), original: original.to_owned(), client })
+    asked.then(|| RequestInHand { head: head.clone(), original, client })
 }
 
 /// Shows the response to the route's filters, in reverse. `asked`: what [`remember`] gave.

@@ -51,21 +51,39 @@ impl Client {
     }
 }
 
-/// The request's id: the client's own if it can be used, else a new one, which is then in the head as well.
-pub fn request_id(head: &mut RequestHead, rng: &mut fastrand::Rng) -> Box<str> {
-    let usable =
-        |id: &&str| (1..=REQUEST_ID_LENGTH).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
-    if let Some(id) = head.fields.text(Known::XRequestId).filter(usable) {
-        return id.into();
+/// A request's id.
+pub enum RequestId {
+    /// The client's own.
+    Given(Box<str>),
+    /// A new one.
+    New([u8; 32]),
+}
+
+impl RequestId {
+    /// The request's id: the client's own if it can be used, else a new one, which is then in the head as well.
+    pub fn of(head: &mut RequestHead, rng: &mut fastrand::Rng) -> RequestId {
+        let usable =
+            |id: &&str| (1..=REQUEST_ID_LENGTH).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+        if let Some(id) = head.fields.text(Known::XRequestId).filter(usable) {
+            return RequestId::Given(id.into());
+        }
+        let mut text = [0; 32];
+        let bytes = [rng.u64(..).to_le_bytes(), rng.u64(..).to_le_bytes()];
+        for (digits, byte) in text.chunks_exact_mut(2).zip(bytes.as_flattened()) {
+            digits[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            digits[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        }
+        head.fields.set(Known::XRequestId, &text);
+        RequestId::New(text)
     }
-    let mut text = [0; 32];
-    let mut number = rng.u128(..);
-    for digit in &mut text {
-        *digit = b"0123456789abcdef"[(number & 15) as usize];
-        number >>= 4;
+
+    /// As it is written.
+    pub fn text(&self) -> &str {
+        match self {
+            RequestId::Given(id) => id,
+            RequestId::New(text) => std::str::from_utf8(text).unwrap_or_default(),
+        }
     }
-    head.fields.set(Known::XRequestId, &text);
-    String::from_utf8_lossy(&text).into()
 }
 
 /// Makes it clear which host and path the request means, once for routes, filters and endpoints.
@@ -134,14 +152,16 @@ fn screen(
 ) -> Result<IpAddr, RequestError> {
     let trusted = client.peer.is_trusted();
     let mut refused = false;
-    head.fields.retain(|field| match rules.underscores.judge(field.name) {
-        Verdict::Pass => trusted || !is_only_from_proxies(field.name),
-        Verdict::Drop => false,
-        Verdict::Refuse => {
-            refused = true;
-            false
-        }
-    });
+    if !head.fields.iter().all(names::is_plain) {
+        head.fields.retain(|field| match rules.underscores.judge(field.name) {
+            Verdict::Pass => trusted || !is_only_from_proxies(field.name),
+            Verdict::Drop => false,
+            Verdict::Refuse => {
+                refused = true;
+                false
+            }
+        });
+    }
     if refused {
         return Err(RequestError::Malformed(names::REFUSED));
     }
@@ -362,9 +382,9 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(7);
         for (given, kept) in [("abc-1", true), ("", false), ("a b", false), (&*"x".repeat(129), false)] {
             let mut request = head(&[("x-request-id", given)]);
-            let id = request_id(&mut request, &mut rng);
-            assert_eq!(*id == *given, kept, "{given:?} became {id:?}");
-            assert_eq!(request.fields.text(Known::XRequestId), Some(&*id));
+            let id = RequestId::of(&mut request, &mut rng);
+            assert_eq!(id.text() == given, kept, "{given:?} became {}", id.text());
+            assert_eq!(request.fields.text(Known::XRequestId), Some(id.text()));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Branching lives there; the other files of this folder compute and do not decide what comes next.
 
 use std::cell::{Cell, RefCell};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -16,6 +17,7 @@ use crate::message::{BodyError, Known, RequestHead, ResponseHead, Target, Versio
 use crate::plugin::{Failure, Instances};
 use crate::routes::{Found, Route, Sent};
 use crate::snapshot::{Current, Service, Snapshot};
+use crate::timer;
 
 pub mod body;
 pub mod filter;
@@ -30,7 +32,7 @@ pub mod upstream;
 pub mod websocket;
 
 use body::{Body, Interim, Upload};
-use headers::Client;
+use headers::{Client, RequestId};
 use upgrade::Tunnel;
 use upstream::{Answer, AnswerBody, Call, Upstream};
 
@@ -73,8 +75,7 @@ pub struct Worker {
     pub upstream: Rc<Upstream>,
     /// What this worker counts; others only read it.
     pub metrics: Arc<metrics::Worker>,
-    /// The requests in flight in the whole gateway.
-    pub places: Arc<Places>,
+    places: Rc<Shared>,
     clock: RefCell<reply::Clock>,
     complained: Cell<Option<Instant>>,
     rng: RefCell<fastrand::Rng>,
@@ -102,21 +103,25 @@ impl std::ops::Deref for Held {
 #[repr(align(64))]
 pub struct Places(AtomicU32);
 
+/// The places of all workers, with a count of this thread's own.
+#[derive(Debug)]
+struct Shared(Arc<Places>);
+
 /// One of [`Places`], until it is dropped.
 #[derive(Debug)]
-pub struct Place(Arc<Places>);
+pub struct Place(Rc<Shared>);
 
-impl Places {
+impl Place {
     /// A place, if fewer than so many are taken.
-    fn enter(places: &Arc<Places>, limit: u32) -> Option<Place> {
+    fn enter(places: &Rc<Shared>, limit: u32) -> Option<Place> {
         let place = Place(places.clone());
-        (places.0.fetch_add(1, Relaxed) < limit).then_some(place)
+        (places.0.0.fetch_add(1, Relaxed) < limit).then_some(place)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Relaxed);
+        self.0.0.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -133,7 +138,7 @@ impl Worker {
             plugins: RefCell::new(plugins),
             upstream: Rc::new(Upstream::new(metrics.clone())),
             metrics,
-            places,
+            places: Rc::new(Shared(places)),
             clock: RefCell::default(),
             complained: Cell::new(None),
             rng: RefCell::new(fastrand::Rng::new()),
@@ -153,6 +158,7 @@ impl Worker {
     /// To be called about once a second: lets go of what nobody uses.
     pub fn tidy(&self) {
         drop(self.snapshot());
+        timer::now();
         self.upstream.tidy();
     }
 
@@ -174,29 +180,33 @@ impl Worker {
 
 /// Answers a request, whatever happens.
 pub async fn handle(worker: &Worker, client: &Client, request: Request) -> Response {
-    let began = Instant::now();
+    let began = timer::now();
     let Request { mut head, upload, interim } = request;
-    let id = headers::request_id(&mut head, &mut worker.rng.borrow_mut());
-    let form = reply::Form::of(&head);
+    let id = RequestId::of(&mut head, &mut worker.rng.borrow_mut());
+    let until = grpc::until(&head);
     let root = head.target.path() == "/" && [Method::GET, Method::HEAD].contains(&head.method);
 
-    let place = Places::enter(&worker.places, worker.snapshot().rules.limits.requests);
-    let answer = async {
-        if place.is_none() {
-            return Err(RequestError::Overloaded);
-        }
-        forward(worker, client, head, upload, &interim).await
+    let place = Place::enter(&worker.places, worker.snapshot().rules.limits.requests);
+    let answer = {
+        // Pinned where it is made: it is large, and would be copied on its way.
+        let work = pin!(async {
+            if place.is_none() {
+                return Err(RequestError::Overloaded);
+            }
+            forward(worker, client, &mut head, upload, &interim).await
+        });
+        unwinding(work).await
     };
-    let mut response = match unwinding(answer).await {
+    let mut response = match answer {
         Ok(response) => response,
         Err(RequestError::NoRoute) if root => reply::welcome(),
         Err(error) => {
-            refused(worker, &error, &id);
-            reply::error(&error, &id, form)
+            refused(worker, &error, id.text());
+            reply::error(&error, id.text(), reply::Form::of(&head, until))
         }
     };
     worker.date(&mut response.head);
-    worker.metrics.answered(response.head.status, began.elapsed());
+    worker.metrics.answered(response.head.status, timer::now().saturating_duration_since(began));
     response.place = place;
     response
 }
@@ -213,8 +223,7 @@ pub fn refused(worker: &Worker, error: &RequestError, id: &str) {
 }
 
 /// A panic in the handling of one request is that request's failure, not its neighbours' on the connection.
-async fn unwinding<T>(work: impl Future<Output = Result<T, RequestError>>) -> Result<T, RequestError> {
-    let mut work = std::pin::pin!(work);
+async fn unwinding<T>(mut work: Pin<&mut impl Future<Output = Result<T, RequestError>>>) -> Result<T, RequestError> {
     std::future::poll_fn(|context| {
         let poll = std::panic::AssertUnwindSafe(|| work.as_mut().poll(context));
         std::panic::catch_unwind(poll).unwrap_or(Poll::Ready(Err(RequestError::Panic)))
@@ -226,44 +235,47 @@ async fn unwinding<T>(work: impl Future<Output = Result<T, RequestError>>) -> Re
 async fn forward(
     worker: &Worker,
     client: &Client,
-    mut head: RequestHead,
+    head: &mut RequestHead,
     mut upload: Upload,
     interim: &Interim,
 ) -> Result<Response, RequestError> {
     let snapshot = worker.snapshot();
-    headers::settle(&mut head, &snapshot.rules.paths)?;
-    let expects = headers::expects(&head)?;
+    headers::settle(head, &snapshot.rules.paths)?;
+    let expects = headers::expects(head)?;
     let (asked_for, version) = (head.upgrade.clone(), head.version);
     if head.target.as_str() == "*" {
         return Ok(reply::options());
     }
-    let original = head.target.as_str().to_owned();
-    let client = headers::introduce(&mut head, client, &snapshot.rules)?;
-    let (route, service) = locate(&snapshot, &mut head)?;
+    let client = headers::introduce(head, client, &snapshot.rules)?;
+    let Located { route, service, original } = locate(&snapshot, head)?;
     if upload.limit(route.max_body) {
         return Err(RequestError::ClientBody(BodyError::TooLarge));
     }
 
-    headers::to_endpoint(&mut head, upload.length(), expects);
-    if let Some(answer) = filter::request(worker, &snapshot, route, &mut head, &original, client)? {
-        return Ok(answer);
+    headers::to_endpoint(head, upload.length(), expects);
+    let mut asked = None;
+    if !route.filters.is_empty() {
+        let original = original.unwrap_or_else(|| head.target.whole().to_owned());
+        if let Some(answer) = filter::request(worker, &snapshot, route, head, &original, client)? {
+            return Ok(answer);
+        }
+        asked = filter::remember(&snapshot, route, head, original, client);
     }
-    let asked = filter::remember(&snapshot, route, &head, &original, client);
 
     let service = service.ok_or(RequestError::NoEndpoint)?;
     service.budget.deposit();
     let timeouts = &route.timeout;
     let whole = (timeouts.whole.0 > Duration::ZERO).then(|| Instant::now() + timeouts.whole.0);
-    let until = whole.into_iter().chain(grpc::until(&head)).min();
+    let until = whole.into_iter().chain(grpc::until(head)).min();
     let rate = snapshot.rules.limits.min_rate.0;
     let mut tried = pick::Tried::default();
     let mut failed = None;
     let answer = loop {
-        let picked = pick::endpoint(worker, &snapshot, route, service, &mut head, client, &mut tried);
+        let picked = pick::endpoint(worker, &snapshot, route, service, head, client, &mut tried);
         // What happened before tells more than that nothing is left.
         let endpoint = picked.map_err(|error| failed.take().unwrap_or(error))?;
         let address = endpoint.spec.address;
-        let call = Call { head: &head, expects, interim, timeouts, until, rate, connector: &service.connector };
+        let call = Call { head, expects, interim, timeouts, until, rate, connector: &service.connector };
         let error = match worker.upstream.send(endpoint, call, upload).await {
             Ok(answer) => break answer,
             Err(error) => error,
@@ -277,7 +289,7 @@ async fn forward(
             || tried.attempts() <= route.retries
                 && tried.another(service)
                 && error.again.is_some()
-                && service.budget.withdraw(&service.settings.retry_budget, Instant::now());
+                && service.budget.withdraw(&service.settings.retry_budget, timer::now());
         match error.again {
             Some(body) if again => {
                 tracing::debug!(endpoint = %address, error = %error.error, "trying another endpoint");
@@ -312,11 +324,17 @@ async fn forward(
 /// What the client is told of a path in a header that is none.
 const API_NAME: &str = "the header api_name is not a path that starts with a slash";
 
-/// The route of a request and its service, if there is one; the head is left with the path to send on.
-fn locate<'a>(
-    snapshot: &'a Snapshot,
-    head: &mut RequestHead,
-) -> Result<(&'a Route, Option<&'a Arc<Service>>), RequestError> {
+/// Where a request goes.
+struct Located<'a> {
+    route: &'a Route,
+    /// None if there is no such service.
+    service: Option<&'a Arc<Service>>,
+    /// What the request asked for, if the target to send on was not made of it by taking off its beginning.
+    original: Option<String>,
+}
+
+/// The route of a request and its service; the head is left with the path to send on.
+fn locate<'a>(snapshot: &'a Snapshot, head: &mut RequestHead) -> Result<Located<'a>, RequestError> {
     let (route, service, sent) = match snapshot.routes.find(head) {
         Found::Explicit(route, cut) => (route, snapshot.services.get(&route.service), Ok(cut)),
         Found::Implicit(name, sent) => {
@@ -335,11 +353,11 @@ fn locate<'a>(
         Found::Malformed(why) => return Err(RequestError::Malformed(why)),
         Found::Nothing => return Err(RequestError::NoRoute),
     };
-    match sent {
+    let original = match sent {
         Ok(cut) => head.target.cut(cut),
-        Err(other) => head.target = other,
-    }
-    Ok((route, service))
+        Err(other) => Some(std::mem::replace(&mut head.target, other).whole().to_owned()),
+    };
+    Ok(Located { route, service, original })
 }
 
 #[cfg(test)]
@@ -353,7 +371,7 @@ mod tests {
             assert!(std::hint::black_box(false), "a mistake of ours");
             Ok(())
         };
-        assert!(matches!(unwinding(panicking).await, Err(RequestError::Panic)));
-        assert!(matches!(unwinding(async { Ok(7) }).await, Ok(7)));
+        assert!(matches!(unwinding(pin!(panicking)).await, Err(RequestError::Panic)));
+        assert!(matches!(unwinding(pin!(async { Ok(7) })).await, Ok(7)));
     }
 }

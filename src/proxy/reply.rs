@@ -26,10 +26,10 @@ pub enum Form {
 }
 
 impl Form {
-    /// What fits a request.
-    pub fn of(head: &RequestHead) -> Form {
+    /// What fits a request. `until`: when the caller of gRPC gives up.
+    pub fn of(head: &RequestHead, until: Option<Instant>) -> Form {
         if head.is_grpc() {
-            return Form::Grpc(grpc::until(head));
+            return Form::Grpc(until);
         }
         let problem = head.fields.all(Known::Accept).any(|value| memchr::memmem::find(value, b"json").is_some());
         if problem { Form::Problem } else { Form::Text }

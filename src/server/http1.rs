@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ use crate::proxy::upgrade::Duplex;
 use crate::proxy::{self, Request, Response, Worker, reply};
 use crate::snapshot::Rules;
 use crate::stream::Stream;
-use crate::timer::Patience;
+use crate::timer::{self, Patience};
 
 /// After the last response: how long, and how many bytes, to listen to a client that still sends. Closing at once would
 /// make its system discard the response unread (RFC 9112, section 9.6).
@@ -78,9 +79,16 @@ pub async fn serve(
     let link = Link { connection: Connection::new(stream), reader: Reader::Over };
     let link: Shared = Rc::new(RefCell::new(link));
     let mut first = true;
+    timer::now();
+    let mut rules = worker.snapshot().rules.clone();
     loop {
-        let rules = worker.snapshot().rules.clone();
-        let mut waiting = Waiting { seen: 0, began: None, since: Instant::now(), first, either: first && either };
+        // All workers count those who hold them, so not for each request anew.
+        let latest = worker.snapshot();
+        if !Arc::ptr_eq(&rules, &latest.rules) {
+            rules = latest.rules.clone();
+        }
+        drop(latest);
+        let mut waiting = Waiting { seen: 0, began: None, since: timer::recent(), first, either: first && either };
         let next = poll_fn(|context| poll_request(&mut link.borrow_mut(), &mut waiting, &rules, open, context)).await?;
         first = false;
         let request = match next {
@@ -97,7 +105,7 @@ pub async fn serve(
             version: request.head.version,
             keep_alive: request.keep_alive,
         };
-        let working = proxy::handle(worker, client, received(request, &link));
+        let working = pin!(proxy::handle(worker, client, received(request, &link)));
         let Some(response) = unless_gone(&link, working).await else { return Ok(Outcome::Over) };
         let Response { head, body, idle, place } = response;
         if let Body::Tunnel(tunnel) = body {
@@ -207,8 +215,7 @@ fn take_request(connection: &mut Connection, waiting: &mut Waiting, rules: &Rule
 
 /// Waits for the response, unless the client leaves meanwhile. One that has only ended its own side still wants to hear, but
 /// looks like one that has left: so it is answered if the answer comes soon.
-async fn unless_gone(link: &Shared, working: impl Future<Output = Response>) -> Option<Response> {
-    let mut working = pin!(working);
+async fn unless_gone(link: &Shared, mut working: Pin<&mut impl Future<Output = Response>>) -> Option<Response> {
     let mut ended = None;
     poll_fn(|context| {
         if let Poll::Ready(response) = working.as_mut().poll(context) {

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
@@ -70,7 +70,7 @@ async fn serve(setup: &Setup, request: http::Request<RecvStream>, stream: Respon
     };
     let from = body.clone().map_or(From::Nowhere, From::Http2);
     let request = Request { head, upload: Upload::new(from), interim: Interim::Http2(stream.clone()) };
-    let working = proxy::handle(&setup.worker, &setup.client, request);
+    let working = pin!(proxy::handle(&setup.worker, &setup.client, request));
     let Some(response) = unless_reset(&stream, working).await else { return };
     match (response.body, tunnel) {
         (Body::Tunnel(endpoint), Some(incoming)) => {
@@ -102,8 +102,7 @@ async fn linger(rest: &RefCell<Incoming>) {
 }
 
 /// Waits for the response, unless the client takes the request back.
-async fn unless_reset(stream: &Responder, working: impl Future<Output = Response>) -> Option<Response> {
-    let mut working = pin!(working);
+async fn unless_reset(stream: &Responder, mut working: Pin<&mut impl Future<Output = Response>>) -> Option<Response> {
     poll_fn(|context| {
         if stream.poll_reset(context).is_ready() {
             return Poll::Ready(None);

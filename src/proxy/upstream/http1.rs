@@ -14,7 +14,7 @@ use crate::error::RequestError;
 use crate::http1::head::{self, HeadError, Limits};
 use crate::http1::{Connection, encode};
 use crate::message::{BodyError, Frame, Known, Length, ResponseHead};
-use crate::timer::Patience;
+use crate::timer::{self, Patience};
 
 /// What an endpoint's head may be: more than a client's, since endpoints are ours.
 const LIMITS: Limits = Limits { head: 64 << 10, fields: 256, target: 0 };
@@ -93,7 +93,8 @@ pub(super) async fn exchange(
         upload,
     };
     let mut exchange = Exchange { wire, sending };
-    let mut waiting = Waiting { call, began: Instant::now(), sent: None, wrote: false, seen: 0, told: !call.expects };
+    let mut waiting =
+        Waiting { call, began: timer::recent(), sent: None, polled: false, wrote: false, seen: 0, told: !call.expects };
     let mut interims = 0;
     loop {
         match poll_fn(|context| exchange.poll_head(&mut waiting, context)).await {
@@ -130,6 +131,8 @@ struct Waiting<'a> {
     began: Instant,
     /// When the request was sent to its end.
     sent: Option<Instant>,
+    /// It was tried at least once to send it.
+    polled: bool,
     /// Bytes went out.
     wrote: bool,
     /// How far the head was looked through.
@@ -237,11 +240,13 @@ impl Exchange {
             let mut moved = 0;
             let sent = self.poll_send(context, &mut moved);
             waiting.wrote |= moved > 0;
+            // Most are sent at once, and then no time has passed.
             match sent {
-                Poll::Ready(Ok(())) => waiting.sent = Some(Instant::now()),
+                Poll::Ready(Ok(())) => waiting.sent = Some(if waiting.polled { Instant::now() } else { waiting.began }),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err((RequestError::ClientBody(error), false))),
                 Poll::Pending => {}
             }
+            waiting.polled = true;
         }
         loop {
             match self.take_head(waiting) {

@@ -27,6 +27,7 @@ use crate::error::RequestError;
 use crate::http1::Connection;
 use crate::message::{RequestHead, ResponseHead, Version};
 use crate::stream::{self, Stream};
+use crate::timer;
 use crate::tls::Connector;
 
 mod http1;
@@ -209,7 +210,8 @@ impl Upstream {
                     }
                 },
             };
-            let sent = Instant::now();
+            // Who had to wait for no connection has just begun.
+            let sent = if was_pooled { timer::recent() } else { timer::now() };
             let failed = match http1::exchange(wire, call, upload).await {
                 Ok((head, _)) if opening.as_ref().is_some_and(|opening| !opening.is_answered(&head.head)) => {
                     inflight.failed(Trouble::Broken);
@@ -219,7 +221,7 @@ impl Upstream {
                     });
                 }
                 Ok((head, exchange)) => {
-                    inflight.answered(head.head.status, sent.elapsed());
+                    inflight.answered(head.head.status, timer::now().saturating_duration_since(sent));
                     return Ok(self.answer(head, exchange, call, inflight));
                 }
                 Err(failed) => failed,
@@ -255,7 +257,7 @@ impl Upstream {
                     return Err(SendError { error, again: Some(upload) });
                 }
             };
-            let sent = Instant::now();
+            let sent = timer::now();
             let failed = match http2::exchange(busy, call, upload).await {
                 Ok(answer) => {
                     inflight.answered(answer.status(), sent.elapsed());
@@ -329,7 +331,7 @@ impl Upstream {
         let new = || Pool { endpoint: Arc::downgrade(&endpoint.live), idle: Vec::new() };
         let pool = pools.entry(endpoint.live.id).or_insert_with(new);
         if pool.idle.len() < IDLE {
-            pool.idle.push(Idle { wire, since: Instant::now() });
+            pool.idle.push(Idle { wire, since: timer::recent() });
         }
     }
 

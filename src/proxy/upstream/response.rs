@@ -195,7 +195,7 @@ impl Http1Body {
             && wire.connection.input.is_empty()
             && !wire.connection.has_ended()
         {
-            wire.connection.input = bytes::BytesMut::new();
+            wire.connection.put_by();
             home.put(&lease.inflight, wire);
         }
     }

@@ -103,7 +103,7 @@ fn sent_on(read: &Request) {
     }
     let before = lines(&head.fields);
     let again = read_again(&head);
-    assert_eq!((&again.head.method, &again.head.target), (&head.method, &head.target));
+    assert_eq!((&again.head.method, again.head.target.as_str()), (&head.method, head.target.as_str()));
     assert_eq!((lines(&again.head.fields), again.framing), (before.clone(), read.framing));
     let once = written(&head);
     assert_eq!(written(&again.head), once);
