@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::access::Log;
 use crate::admin;
 use crate::config::file::{check_plugins, mistake_at};
 use crate::config::mistakes::Mistakes;
@@ -106,6 +107,7 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
     }
 
     let workers = workers(&config);
+    let (log, writing) = config.access_log.as_ref().map(Log::start).transpose()?.unzip();
     let (connectors, warnings) =
         Connectors::load(&config).map_err(|refused| anyhow!("{}", publisher::mistakes_of(&config, &refused)))?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -140,7 +142,7 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
     let (configs, new_configs) = mpsc::channel(QUEUE);
     tokio::spawn(health::run(current.clone(), publisher.published(), checks));
     tokio::spawn(scanner.follow(plugin_changes));
-    tokio::spawn(follow(reload, config, configs));
+    let following = tokio::spawn(follow(reload, config, configs, log.clone()));
     let mut publishing = tokio::spawn(publisher.run(new_configs, plugins));
 
     spread.listen()?;
@@ -152,6 +154,7 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
         registries: stats,
         listeners: spread.listeners,
         stop: stopped.clone(),
+        log: log.clone(),
     };
     let admin = tokio::net::TcpListener::from_std(spread.admin).context("registering the admin socket")?;
     let administrating = tokio::spawn(admin::serve(admin, Arc::new(state)));
@@ -159,8 +162,8 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
     let places = Arc::new(Places::default());
     let threads = spread.of_workers.into_iter().zip(metrics).enumerate().map(|(index, (sockets, metrics))| {
         let (current, engine, stop) = (current.clone(), engine.clone(), stopped.clone());
-        let places = places.clone();
-        worker::start(worker::Setup { index, sockets, current, engine, metrics, places, stop })
+        let (places, log) = (places.clone(), log.clone());
+        worker::start(worker::Setup { index, sockets, current, engine, metrics, places, log, stop })
     });
     let threads = threads.collect::<Result<Vec<_>>>()?;
     if let Some(predecessor) = predecessor {
@@ -197,6 +200,14 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
             joined = joined => joined.context("waiting for a worker")?.map_err(|_| anyhow!("a worker panicked"))?,
             () = asked(&mut terminate, &mut interrupt) => bail!("stopped before all requests had ended"),
         }
+    }
+    administrating.abort();
+    following.abort();
+    if let Some(writing) = writing {
+        // Whoever held the log has ended, or is about to.
+        let _ = (administrating.await, following.await);
+        drop(log);
+        let _ = tokio::time::timeout(LAST_LINES, tokio::task::spawn_blocking(move || writing.join())).await;
     }
     ensure!(end != End::Frozen, "the publisher ended, which is a mistake in the gateway; please report it");
     Ok(())
@@ -241,6 +252,9 @@ async fn open(config: &Config, workers: usize) -> Result<Opened> {
     let spread = Spread::new(sockets, &wanted, &tls, workers)?;
     Ok(Opened { spread, followed, predecessor, offer, offered })
 }
+
+/// How long the last lines of the access log may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Why the gateway ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,7 +332,7 @@ fn registries(config: &Config) -> (Vec<Source>, Vec<(&'static str, Arc<Stats>)>)
 }
 
 /// Reads the configuration again when its file changes or SIGHUP comes, and hands on what is good.
-async fn follow(reload: Reload, mut config: Config, configs: mpsc::Sender<Config>) {
+async fn follow(reload: Reload, mut config: Config, configs: mpsc::Sender<Config>, log: Option<Arc<Log>>) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     let mut watch = reload.file.as_ref().map(|file| {
         let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
@@ -330,6 +344,10 @@ async fn follow(reload: Reload, mut config: Config, configs: mpsc::Sender<Config
             () = changed(&mut watch) => false,
             _ = hangup.recv() => true,
         };
+        if asked && let Some(log) = log.clone() {
+            // It may have to wait for a disk.
+            tokio::task::spawn_blocking(move || log.reopen());
+        }
         let text = reload.file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
         let known = text.as_deref() == Some(&*config.source.text) || (text.is_some() && text == refused);
         if known && !asked {
@@ -367,6 +385,7 @@ fn warn_of_restart(before: &Config, after: &Config) {
             ("listen", format!("{:?}", config.listen)),
             ("listeners", format!("{:?}", config.listeners.iter().map(toml::Spanned::get_ref).collect::<Vec<_>>())),
             ("handover", format!("{:?}", config.handover)),
+            ("access_log", format!("{:?}", config.access_log)),
             ("admin", config.admin.to_string()),
             ("workers", config.workers.to_string()),
             ("registry", format!("{:?}", config.registry)),

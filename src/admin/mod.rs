@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::access::Log;
 use crate::proxy::metrics;
 use crate::registry::Stats;
 use crate::server::listener::Listener;
@@ -42,6 +43,8 @@ pub struct State {
     pub listeners: Vec<Arc<Listener>>,
     /// Some when the gateway takes no new connections any more.
     pub stop: watch::Receiver<Option<Duration>>,
+    /// Where a line for each request goes, if it does.
+    pub log: Option<Arc<Log>>,
 }
 
 /// Serves for ever.

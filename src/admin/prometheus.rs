@@ -18,7 +18,7 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 pub(super) fn text(state: &State, snapshot: &Snapshot) -> String {
     let mut out = String::with_capacity(16 << 10);
     // Writing to a string does not fail.
-    let _ = requests(&mut out, &state.workers)
+    let _ = requests(&mut out, state)
         .and_then(|()| listeners(&mut out, state))
         .and_then(|()| endpoints(&mut out, snapshot))
         .and_then(|()| plugins(&mut out, snapshot))
@@ -47,7 +47,8 @@ impl fmt::Display for Label<'_> {
     }
 }
 
-fn requests(out: &mut String, workers: &[std::sync::Arc<Worker>]) -> fmt::Result {
+fn requests(out: &mut String, state: &State) -> fmt::Result {
+    let workers = &state.workers;
     let sum = |of: &dyn Fn(&Worker) -> &AtomicU64| -> u64 { workers.iter().map(|it| of(it).load(Relaxed)).sum() };
 
     head(out, "moongate_requests_total", "counter", "Requests answered, by class of the status.")?;
@@ -82,6 +83,8 @@ fn requests(out: &mut String, workers: &[std::sync::Arc<Worker>]) -> fmt::Result
     single("moongate_connections_accepted_total", "counter", "Client connections accepted.", accepted)?;
     let abused = "HTTP/2 connections ended for floods of resets or of frames that carry nothing.";
     single("moongate_connections_abusive_total", "counter", abused, sum(&|it| &it.abused))?;
+    let dropped = state.log.as_ref().map_or(0, |log| log.dropped());
+    single("moongate_access_log_dropped_total", "counter", "Lines that the disk was too slow for.", dropped)?;
     single("moongate_connections_open", "gauge", "Client connections open.", accepted.saturating_sub(closed))
 }
 

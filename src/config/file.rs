@@ -167,6 +167,7 @@ fn resolve(config: &mut Config, dir: &Path) {
     let resolve = |path: &mut PathBuf| *path = dir.join(&*path);
     resolve(&mut config.plugins.dir);
     config.handover.as_mut().map(resolve);
+    config.access_log.iter_mut().for_each(|log| log.resolve(dir));
     let upstreams = config.services.values_mut().chain([&mut config.upstream]);
     upstreams.filter_map(|it| it.tls.as_mut()).for_each(|it| it.resolve(dir));
     for listener in &mut config.listeners {

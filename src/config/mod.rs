@@ -14,6 +14,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) mod document;
+pub mod access;
 pub mod file;
 pub mod limits;
 pub mod listeners;
@@ -24,6 +25,7 @@ pub mod tls;
 pub mod upstream;
 pub mod values;
 
+pub use access::AccessLog;
 pub use limits::{Limits, Paths};
 pub use listeners::{Listen, Listener, Protocol, Protocols};
 pub use network::Network;
@@ -61,6 +63,8 @@ pub struct Config {
     pub limits: Limits,
     /// Which paths a client may ask for.
     pub paths: Paths,
+    /// Where a line for each request goes; none if absent.
+    pub access_log: Option<AccessLog>,
     /// Where endpoints come from.
     pub registry: Registry,
     /// Where plugins come from and what they may use.
@@ -103,6 +107,7 @@ impl Default for Config {
             forwarded: false,
             limits: Limits::default(),
             paths: Paths::default(),
+            access_log: None,
             registry: Registry::default(),
             plugins: Plugins::default(),
             auto_routes: None,

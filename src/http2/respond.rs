@@ -81,6 +81,8 @@ pub enum Unsent {
 pub struct Sending {
     stream: SendStream<Bytes>,
     piece: Bytes,
+    /// Bytes of the body that `h2` has been given.
+    sent: u64,
     stage: Stage,
     patience: Patience,
     timer: Timer,
@@ -99,7 +101,7 @@ enum Stage {
 impl Sending {
     /// A body behind a head that was sent.
     pub fn new(stream: SendStream<Bytes>, patience: Patience) -> Sending {
-        Sending { stream, piece: Bytes::new(), stage: Stage::Taking, patience, timer: Timer::default() }
+        Sending { stream, piece: Bytes::new(), sent: 0, stage: Stage::Taking, patience, timer: Timer::default() }
     }
 
     /// A message without a body, or whose body was sent.
@@ -110,6 +112,11 @@ impl Sending {
     /// Whether all was sent, or nothing more will be.
     pub fn is_over(&self) -> bool {
         self.stage == Stage::Over
+    }
+
+    /// Bytes of the body that were sent.
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Whether it is the receiver that keeps us waiting.
@@ -171,6 +178,7 @@ impl Sending {
             }
             let part = self.piece.split_to(room.min(self.piece.len()));
             self.patience.moved(part.len());
+            self.sent += part.len() as u64;
             let over = self.stage == Stage::Last && self.piece.is_empty();
             self.stream.send_data(part, over).map_err(|_| Unsent::Refused(None))?;
             if over {

@@ -64,10 +64,14 @@ pub enum Known {
     WebSocketAccept,
     /// `sec-websocket-version`.
     WebSocketVersion,
+    /// `user-agent`.
+    UserAgent,
+    /// `referer`.
+    Referer,
 }
 
 /// The names in the order of [`Known`].
-const NAMES: [(&str, Known); 30] = [
+const NAMES: [(&str, Known); 32] = [
     ("", Known::Other),
     ("host", Known::Host),
     ("connection", Known::Connection),
@@ -98,6 +102,8 @@ const NAMES: [(&str, Known); 30] = [
     ("sec-websocket-key", Known::WebSocketKey),
     ("sec-websocket-accept", Known::WebSocketAccept),
     ("sec-websocket-version", Known::WebSocketVersion),
+    ("user-agent", Known::UserAgent),
+    ("referer", Known::Referer),
 ];
 
 /// A name in words of eight bytes, the last of which may overlap the one before, for names of at least eight bytes; and in
@@ -174,9 +180,11 @@ impl Known {
             (6, b'e') => Known::Expect,
             (7, b'u') => Known::Upgrade,
             (7, b't') => Known::Trailer,
+            (7, b'r') => Known::Referer,
             (9, b'f') => Known::Forwarded,
             (10, b'c') => Known::Connection,
             (10, b'k') => Known::KeepAlive,
+            (10, b'u') => Known::UserAgent,
             (11, b'r') => Known::RetryAfter,
             (12, b'c') => Known::ContentType,
             (12, b'x') => Known::XRequestId,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 
+use crate::access::Journal;
 use crate::error::RequestError;
 use crate::message::{BodyError, Known, RequestHead, ResponseHead, Target, Version};
 use crate::plugin::{Failure, Instances};
@@ -19,6 +20,7 @@ use crate::routes::{Found, Route, Sent};
 use crate::snapshot::{Current, Service, Snapshot};
 use crate::timer;
 
+pub mod access;
 pub mod body;
 pub mod filter;
 pub mod grpc;
@@ -31,6 +33,7 @@ pub mod upgrade;
 pub mod upstream;
 pub mod websocket;
 
+use access::Note;
 use body::{Body, Interim, Upload};
 use headers::{Client, RequestId};
 use upgrade::Tunnel;
@@ -56,13 +59,15 @@ pub struct Response {
     pub idle: Duration,
     /// Its place among the requests in flight, until it is sent.
     pub place: Option<Place>,
+    /// Its line in the access log, which is told what was sent and written then.
+    pub note: Option<Box<Note>>,
 }
 
 impl Response {
     /// An answer of the gateway's own.
     fn own(head: ResponseHead, body: Body) -> Response {
         // It is short: the client need only take it.
-        Response { head, body, idle: Duration::from_secs(10), place: None }
+        Response { head, body, idle: Duration::from_secs(10), place: None, note: None }
     }
 }
 
@@ -76,6 +81,8 @@ pub struct Worker {
     /// What this worker counts; others only read it.
     pub metrics: Arc<metrics::Worker>,
     places: Rc<Shared>,
+    /// The access log, if there is one.
+    pub journal: Option<Rc<Journal>>,
     clock: RefCell<reply::Clock>,
     complained: Cell<Option<Instant>>,
     rng: RefCell<fastrand::Rng>,
@@ -130,7 +137,13 @@ const COMPLAINTS: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// A worker with nothing running and no connections.
-    pub fn new(current: Current, plugins: Instances, metrics: Arc<metrics::Worker>, places: Arc<Places>) -> Worker {
+    pub fn new(
+        current: Current,
+        plugins: Instances,
+        metrics: Arc<metrics::Worker>,
+        places: Arc<Places>,
+        journal: Option<Rc<Journal>>,
+    ) -> Worker {
         let mut cache = arc_swap::Cache::new(current);
         let held = Rc::new(Held(cache.load().clone()));
         Worker {
@@ -139,6 +152,7 @@ impl Worker {
             upstream: Rc::new(Upstream::new(metrics.clone())),
             metrics,
             places: Rc::new(Shared(places)),
+            journal,
             clock: RefCell::default(),
             complained: Cell::new(None),
             rng: RefCell::new(fastrand::Rng::new()),
@@ -160,6 +174,7 @@ impl Worker {
         drop(self.snapshot());
         timer::now();
         self.upstream.tidy();
+        self.journal.iter().for_each(|journal| journal.flush());
     }
 
     /// Says when the response was made, if the endpoint does not (RFC 9110, section 6.6.1).
@@ -184,6 +199,7 @@ pub async fn handle(worker: &Worker, client: &Client, request: Request) -> Respo
     let Request { mut head, upload, interim } = request;
     let id = RequestId::of(&mut head, &mut worker.rng.borrow_mut());
     let until = grpc::until(&head);
+    let mut note = worker.journal.as_ref().map(|journal| Note::new(journal, &head, id.text(), began));
     let root = head.target.path() == "/" && [Method::GET, Method::HEAD].contains(&head.method);
 
     let place = Place::enter(&worker.places, worker.snapshot().rules.limits.requests);
@@ -193,7 +209,7 @@ pub async fn handle(worker: &Worker, client: &Client, request: Request) -> Respo
             if place.is_none() {
                 return Err(RequestError::Overloaded);
             }
-            forward(worker, client, &mut head, upload, &interim).await
+            forward(worker, client, &mut head, upload, &interim, &mut note).await
         });
         unwinding(work).await
     };
@@ -202,17 +218,26 @@ pub async fn handle(worker: &Worker, client: &Client, request: Request) -> Respo
         Err(RequestError::NoRoute) if root => reply::welcome(),
         Err(error) => {
             refused(worker, &error, id.text());
+            note.iter_mut().for_each(|note| note.failed(error.kind()));
             reply::error(&error, id.text(), reply::Form::of(&head, until))
         }
     };
     worker.date(&mut response.head);
     worker.metrics.answered(response.head.status, timer::now().saturating_duration_since(began));
-    response.place = place;
-    response
+    note.iter_mut().for_each(|note| note.answered(response.head.status));
+    Response { place, note, ..response }
+}
+
+/// Counts and logs what could not be read as a request.
+pub fn unread(worker: &Worker, client: &Client, error: &RequestError) {
+    refused(worker, error, "");
+    if let Some(journal) = &worker.journal {
+        Note::refused(journal, client.peer.address(), error.status(), error.kind());
+    }
 }
 
 /// Counts and logs a request that no endpoint has answered.
-pub fn refused(worker: &Worker, error: &RequestError, id: &str) {
+fn refused(worker: &Worker, error: &RequestError, id: &str) {
     worker.metrics.error(error);
     // What callers do wrong, and what comes when there is already too much of everything.
     if error.is_clients() || matches!(error, RequestError::Overloaded) {
@@ -238,6 +263,7 @@ async fn forward(
     head: &mut RequestHead,
     mut upload: Upload,
     interim: &Interim,
+    note: &mut Option<Box<Note>>,
 ) -> Result<Response, RequestError> {
     let snapshot = worker.snapshot();
     headers::settle(head, &snapshot.rules.paths)?;
@@ -248,6 +274,7 @@ async fn forward(
     }
     let client = headers::introduce(head, client, &snapshot.rules)?;
     let Located { route, service, original } = locate(&snapshot, head)?;
+    note.iter_mut().for_each(|note| note.placed(client, &route.name, &route.service));
     if upload.limit(route.max_body) {
         return Err(RequestError::ClientBody(BodyError::TooLarge));
     }
@@ -275,6 +302,7 @@ async fn forward(
         // What happened before tells more than that nothing is left.
         let endpoint = picked.map_err(|error| failed.take().unwrap_or(error))?;
         let address = endpoint.spec.address;
+        note.iter_mut().for_each(|note| note.tries(address));
         let call = Call { head, expects, interim, timeouts, until, rate, connector: &service.connector };
         let error = match worker.upstream.send(endpoint, call, upload).await {
             Ok(answer) => break answer,

@@ -98,7 +98,7 @@ pub async fn serve(
                 let (stream, input) = take(link)?.connection.into_parts();
                 return Ok(Outcome::Http2(stream, input));
             }
-            Next::Refused(error) => return refuse(&link, worker, &error).await.map(|()| Outcome::Over),
+            Next::Refused(error) => return refuse(&link, worker, client, &error).await.map(|()| Outcome::Over),
         };
         let asked = Asked {
             head: request.head.method == Method::HEAD,
@@ -107,15 +107,21 @@ pub async fn serve(
         };
         let working = pin!(proxy::handle(worker, client, received(request, &link)));
         let Some(response) = unless_gone(&link, working).await else { return Ok(Outcome::Over) };
-        let Response { head, body, idle, place } = response;
+        let Response { head, body, idle, place, mut note } = response;
         if let Body::Tunnel(tunnel) = body {
             encode::response(&mut link.borrow_mut().connection.output, &head);
             let connection = Box::new(take(link)?.connection);
             drop(place);
+            note.iter_mut().for_each(|note| note.sent(0, true));
+            drop(note);
             return tunnel.run(Duplex::Http1(connection), |waker| open.ending(waker)).await.map(|()| Outcome::Over);
         }
         let patience = Patience::new(idle, rules.limits.min_rate.0);
-        if !respond(&link, head, body, &asked, patience, open).await? {
+        let mut sent = 0;
+        let responded = respond(&link, head, body, &asked, patience, open, &mut sent).await;
+        note.iter_mut().for_each(|note| note.sent(sent, responded.is_ok()));
+        drop((place, note));
+        if !responded? {
             return linger(&link).await.map(|()| Outcome::Over);
         }
     }
@@ -252,7 +258,7 @@ fn poll_gone(link: &mut Link, context: &mut Context<'_>) -> bool {
     poll_ahead(link, context).is_err() || link.connection.has_ended()
 }
 
-/// Sends a response. Says whether the connection can take another request.
+/// Sends a response, and counts the bytes of its body. Says whether the connection can take another request.
 async fn respond(
     link: &Shared,
     mut head: ResponseHead,
@@ -260,6 +266,7 @@ async fn respond(
     asked: &Asked,
     mut patience: Patience,
     open: &mut Open,
+    sent: &mut u64,
 ) -> io::Result<bool> {
     let mut keep = asked.keep_alive && poll_fn(|context| Poll::Ready(open.ending(context.waker()).is_none())).await;
     if keep && !link.borrow().reader.is_over() {
@@ -278,8 +285,10 @@ async fn respond(
     if asked.head || framing == Framing::None {
         body = Body::Full(bytes::Bytes::new());
     }
-    let mut sending = Sending { body, framing, stream: head.is_event_stream(), over: false };
-    match poll_fn(|context| sending.poll(link, &mut patience, context)).await {
+    let mut sending = Sending { body, framing, stream: head.is_event_stream(), over: false, put: 0 };
+    let outcome = poll_fn(|context| sending.poll(link, &mut patience, context)).await;
+    *sent = sending.put;
+    match outcome {
         Ok(()) => Ok(keep),
         Err(error) => {
             // The end of the connection is all that tells this client the end of the body, so it must not look like one.
@@ -338,6 +347,8 @@ struct Sending {
     /// It may be silent for long, and somebody who is gone is noticed only by listening.
     stream: bool,
     over: bool,
+    /// Bytes of the body so far.
+    put: u64,
 }
 
 impl Sending {
@@ -384,6 +395,9 @@ impl Sending {
     }
 
     fn put(&mut self, connection: &mut Connection, frame: Frame) {
+        if let Frame::Data(data) = &frame {
+            self.put += data.len() as u64;
+        }
         match (frame, self.framing) {
             (Frame::Data(data), Framing::Chunked) => connection.put_chunk(data),
             (Frame::Data(data), _) => {
@@ -409,8 +423,8 @@ impl Sending {
 }
 
 /// Answers what could not be understood, and ends the connection: nobody knows where the next request would begin.
-async fn refuse(link: &Shared, worker: &Worker, error: &RequestError) -> io::Result<()> {
-    proxy::refused(worker, error, "");
+async fn refuse(link: &Shared, worker: &Worker, client: &Client, error: &RequestError) -> io::Result<()> {
+    proxy::unread(worker, client, error);
     let Response { mut head, mut body, .. } = reply::error(error, "", reply::Form::Text);
     worker.date(&mut head);
     worker.metrics.answered(head.status, Duration::ZERO);

@@ -75,6 +75,9 @@ async fn serve(setup: &Setup, request: http::Request<RecvStream>, stream: Respon
     match (response.body, tunnel) {
         (Body::Tunnel(endpoint), Some(incoming)) => {
             drop(response.place);
+            let mut note = response.note;
+            note.iter_mut().for_each(|note| note.sent(0, true));
+            drop(note);
             tunnelled(setup, &stream, response.head, *endpoint, incoming).await;
         }
         (body, _) => respond(setup, &stream, Response { body, ..response }, is_head, until).await,
@@ -114,15 +117,18 @@ async fn unless_reset(stream: &Responder, mut working: Pin<&mut impl Future<Outp
 
 /// `until`: when the caller of gRPC gives up.
 async fn respond(setup: &Setup, stream: &Responder, response: Response, is_head: bool, until: Option<Instant>) {
-    let Response { mut head, body, idle, place: _place } = response;
+    let Response { mut head, body, idle, place: _place, mut note } = response;
     let over = frame(&mut head, &body, is_head);
     let Ok(outgoing) = stream.respond(&head, over) else { return };
     if over {
+        note.iter_mut().for_each(|note| note.sent(0, true));
         return;
     }
     let mut body = grpc::Ending::new(&head, body, until);
     let mut sending = Sending::new(outgoing, Patience::new(idle, setup.rate));
-    match poll_fn(|context| sending.poll(&mut body, context)).await {
+    let outcome = poll_fn(|context| sending.poll(&mut body, context)).await;
+    note.iter_mut().for_each(|note| note.sent(sending.sent(), outcome.is_ok()));
+    match outcome {
         Ok(()) => {}
         Err(Unsent::Source(error)) => tracing::debug!(%error, "a response broke off"),
         Err(Unsent::Slow(time)) => tracing::debug!(?time, "a client reads too slowly"),
@@ -171,7 +177,7 @@ async fn tunnelled(
 
 /// Answers what could not be understood. What is malformed is an error of its stream (RFC 9113, section 8.1.1).
 async fn refuse(setup: &Setup, stream: &Responder, error: &RequestError) {
-    proxy::refused(&setup.worker, error, "");
+    proxy::unread(&setup.worker, &setup.client, error);
     let response = reply::error(error, "", reply::Form::Text);
     setup.worker.metrics.answered(response.head.status, Duration::ZERO);
     match error {

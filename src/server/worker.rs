@@ -13,6 +13,7 @@ use super::accept;
 use super::drain::Drain;
 use super::http1::{self, Outcome};
 use super::http2::{self, End};
+use crate::access::{Journal, Log};
 use crate::config::Protocol;
 use crate::plugin::{Engine, Instances};
 use crate::proxy::headers::Client;
@@ -36,6 +37,8 @@ pub struct Setup {
     pub metrics: std::sync::Arc<metrics::Worker>,
     /// The requests in flight in all workers.
     pub places: std::sync::Arc<Places>,
+    /// Where a line for each request goes, if it does.
+    pub log: Option<std::sync::Arc<Log>>,
     /// Becomes true when it is to end, and how long that may take.
     pub stop: watch::Receiver<Option<Duration>>,
 }
@@ -52,8 +55,9 @@ pub fn start(setup: Setup) -> Result<JoinHandle<()>> {
 }
 
 async fn run(setup: Setup) {
-    let Setup { index, sockets, current, engine, metrics, places, mut stop } = setup;
-    let worker = Rc::new(Worker::new(current, Instances::new(engine, Some(index)), metrics, places));
+    let Setup { index, sockets, current, engine, metrics, places, log, mut stop } = setup;
+    let plugins = Instances::new(engine, Some(index));
+    let worker = Rc::new(Worker::new(current, plugins, metrics, places, log.map(Journal::new)));
     let drain = Rc::new(Drain::default());
     let serve = {
         let worker = worker.clone();
@@ -86,6 +90,7 @@ async fn run(setup: Setup) {
     if tokio::time::timeout(limit, drain.finished()).await.is_err() {
         tracing::warn!(worker = index, connections = drain.count(), "closing connections that did not end in time");
     }
+    worker.tidy();
 }
 
 /// Serves one connection to its end.

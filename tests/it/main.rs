@@ -1,5 +1,6 @@
 //! The one integration binary: real sockets, a real ZooKeeper, real `.wasm` files.
 
+mod access;
 mod clients;
 mod config;
 mod fuzz;
