@@ -19,6 +19,9 @@ const HEAD: usize = 8 << 10;
 /// Bytes to read at once while a body comes: what one body holds of our memory, whatever its size.
 const BODY: usize = 64 << 10;
 
+/// The same for one that comes faster than that: of large bodies most of the cost is by the read.
+const FAST_BODY: usize = 256 << 10;
+
 /// A piece up to this long is copied behind what is to be written already; a longer one is written from where it lies.
 const COPIED: usize = 4 << 10;
 
@@ -44,6 +47,8 @@ pub struct Connection {
     /// And what behind that: the end of a chunk.
     tail: &'static [u8],
     ended: bool,
+    /// Bytes of a body to read at once.
+    appetite: usize,
     /// For whatever it waits for.
     pub timer: Timer,
 }
@@ -64,6 +69,7 @@ impl Connection {
             piece: Bytes::new(),
             tail: b"",
             ended: false,
+            appetite: BODY,
             timer: Timer::default(),
         }
     }
@@ -79,7 +85,17 @@ impl Connection {
 
     /// Reads more of a body. Zero bytes: the other side has ended.
     pub fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.poll_read(BODY, context)
+        let before = self.input.len();
+        let read = self.poll_read(self.appetite, context);
+        if let Poll::Ready(Ok(read)) = read {
+            // All that there was room for, or not even a quarter of it.
+            if self.input.len() == self.input.capacity() {
+                self.appetite = (self.appetite * 2).min(FAST_BODY);
+            } else if before == 0 && read < self.appetite / 4 {
+                self.appetite = (self.appetite / 2).max(BODY);
+            }
+        }
+        read
     }
 
     /// Gives up the buffer, in which nothing is left.

@@ -37,10 +37,10 @@ async fn gateway(log: &str) -> (Gateway, Origin) {
 
 #[tokio::test]
 async fn a_line_tells_what_was_asked_and_what_became_of_it() {
-    let (gateway, origin) = gateway("[access_log]\npath = \"a.log\"\nformat = \"json\"").await;
+    let (gateway, origin) = gateway("workers = 1\n[access_log]\npath = \"a.log\"\nformat = \"json\"").await;
     let log = gateway.path("a.log");
     let headers = [("user-agent", "a \"b\" \\ c"), ("x-request-id", "seven"), ("referer", "http://r/")];
-    let text = get_with(gateway.http, "/s/x?y=1", &headers).await.text();
+    let text = get_with(gateway.http, "/s/x?y=1", &headers).await.text().to_owned();
     get(gateway.http, "/gone/").await;
     get(gateway.http, "/nothing").await;
     let mut broken = TcpStream::connect(gateway.http).await.unwrap();
