@@ -1,0 +1,80 @@
+//! Moongate's configuration: bundled plugins, and everything on that a gateway in use has on.
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{Layout, Missing, skip, succeed};
+
+/// What turns the access log on. A build that does not know it yet is measured without, and the notes say so.
+const ACCESS_LOG: &str = "[access_log]\npath = \"access.log\"\n";
+
+/// Writes it, and tells the arguments.
+pub(super) fn write(layout: &Layout<'_>, notes: &mut Vec<String>) -> Result<Vec<String>, Missing> {
+    let shape = layout.shape;
+    let addresses: Vec<String> = layout.origins.iter().map(|it| format!("{{ address = \"{it}\" }}")).collect();
+    let (mut services, addresses) = (String::new(), addresses.join(", "));
+    for nth in 0..shape.services.max(1) {
+        let _ = writeln!(services, "[services.s{nth}]\nendpoints = [{addresses}]");
+    }
+    layout.write("services.toml", &services)?;
+    std::fs::create_dir_all(layout.dir.join("plugins")).map_err(anyhow::Error::from)?;
+    let certificates = layout.certificates;
+    let filter =
+        |nth| format!("{{ plugin = \"set-header\", config = {{ name = \"x-filter-{nth}\", value = \"on\" }} }}");
+    let filters: Vec<String> = (0..shape.filters).map(filter).collect();
+    let mut text = format!(
+        "listen = \"{plain}\"
+admin = \"{admin}\"
+workers = {workers}
+[[listeners]]
+address = \"{tls}\"
+tls.certificates = [{{ certificate = {certificate:?}, key = {key:?} }}]
+[registry.file]
+path = \"services.toml\"
+[defaults]
+strip_prefix = false
+balancer = \"{balancer}\"
+filters = [{filters}]
+",
+        plain = layout.plain,
+        admin = layout.admin,
+        workers = shape.workers,
+        tls = layout.tls,
+        certificate = certificates.certificate,
+        key = certificates.key,
+        balancer = shape.balancer,
+        filters = filters.join(", "),
+    );
+    for nth in 0..shape.routes.max(shape.services) {
+        let service = if shape.services > 0 { nth } else { 0 };
+        let _ = writeln!(text, "[[routes]]\npath_prefix = \"/bench/r{nth}\"\nservice = \"s{service}\"");
+    }
+    if shape.routes.max(shape.services) == 0 {
+        text.push_str("[[routes]]\npath_prefix = \"/bench\"\nservice = \"s0\"\n");
+    }
+    // The binary is asked what it can do, because this crate does not know which one it measures.
+    let accepted = |name: &str, text: &str| -> Result<Result<String>> {
+        let file = layout.write(name, text)?;
+        Ok(succeed(Command::new(layout.program).args(["check", "--config", &file])).map(|_| file))
+    };
+    let file = match accepted("logged.toml", &format!("{text}{ACCESS_LOG}"))? {
+        Ok(file) => file,
+        Err(_) => match accepted("moongate.toml", &text)? {
+            Ok(file) => {
+                notes.push("this build of Moongate has no access log to turn on".into());
+                file
+            }
+            Err(error) if shape.balancer == "native" => {
+                return skip(format!("this build of Moongate has no native balancer to name ({})", first(&error)));
+            }
+            Err(error) => return Err(error.into()),
+        },
+    };
+    Ok(vec!["run".into(), "--config".into(), file])
+}
+
+fn first(error: &anyhow::Error) -> String {
+    format!("{error:#}").lines().nth(1).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,78 @@
+//! The place of a run: its directory, and what the machine and the peers are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::peers::{self, Kind};
+use crate::rounds::Options;
+
+/// A directory that is gone when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes it, and removes those of runs that were killed.
+    pub(crate) fn new() -> Result<Scratch> {
+        let all = std::env::temp_dir();
+        for entry in std::fs::read_dir(&all).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(owner) = name.to_str().and_then(|it| it.strip_prefix("moongate-bench-")) else { continue };
+            if !Path::new("/proc").join(owner).exists() {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        let own = all.join(format!("moongate-bench-{}", std::process::id()));
+        std::fs::create_dir(&own).with_context(|| format!("creating {}", own.display()))?;
+        Ok(Scratch(own))
+    }
+
+    /// A directory in it.
+    pub(crate) fn fresh(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.0.join(name);
+        std::fs::create_dir_all(&dir)?;
+        // Workers that a peer starts as another user must get at their files.
+        for each in [&self.0, &dir] {
+            std::fs::set_permissions(each, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        }
+        Ok(dir)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The machine, and versions of who takes part.
+pub(crate) fn about(options: &Options) -> Vec<String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let text = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let info = text("/proc/cpuinfo");
+    let model = info.lines().find_map(|it| it.strip_prefix("model name")).unwrap_or_default();
+    let kernel = text("/proc/sys/kernel/osrelease");
+    let mut all =
+        vec![format!("{cores} cores, {}, Linux {}", model.trim_start_matches(['\t', ':', ' ']), kernel.trim())];
+    for kind in &options.peers {
+        if let Some(version) = version(*kind, &options.moongate) {
+            all.push(format!("{kind}: {version}"));
+        }
+    }
+    all
+}
+
+/// What it says of itself; `None` where it is not there, or says nothing.
+fn version(kind: Kind, moongate: &Path) -> Option<String> {
+    let argument = match kind {
+        Kind::Moongate | Kind::Envoy | Kind::Demo => "--version",
+        Kind::Nginx | Kind::Haproxy => "-v",
+        Kind::Caddy => "version",
+        Kind::Pingora => return Some("0.9.1".into()),
+        Kind::Floor => return None,
+    };
+    let said = Command::new(peers::program(kind, moongate)?).arg(argument).output().ok()?;
+    let text = [said.stdout, said.stderr].concat();
+    String::from_utf8_lossy(&text).lines().map(str::trim).find(|it| !it.is_empty()).map(str::to_owned)
+}
