@@ -9,7 +9,13 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
-    fn proxy_replace_header_map_value(map: u32, key: *const u8, key_len: usize, value: *const u8, value_len: usize) -> u32;
+    fn proxy_replace_header_map_value(
+        map: u32,
+        key: *const u8,
+        key_len: usize,
+        value: *const u8,
+        value_len: usize,
+    ) -> u32;
 }
 
 const KEY: &[u8] = b"x-filter-0";

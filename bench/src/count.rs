@@ -134,7 +134,8 @@ fn instructions(place: &Place<'_>, case: &Case) -> Result<f64> {
     Ok(total / INSTRUCTIONS_OVER as f64)
 }
 
-/// System calls for each request, at 64 connections; with HTTP/2, 4 connections of 8 streams.
+/// System calls of the workers for each request, at 64 connections; with HTTP/2, 4 connections of 8 streams. Those of
+/// other threads come with time and not with requests.
 fn calls(place: &Place<'_>, case: &Case) -> Result<(f64, String)> {
     let strace = tool("strace")?;
     let (_origin, running) = place.start(&format!("{}-calls", case.name), case, &[])?;
@@ -143,13 +144,12 @@ fn calls(place: &Place<'_>, case: &Case) -> Result<(f64, String)> {
     let summary = place.dir.join(format!("strace-{}", case.name));
     let mut counting = None;
     let before = || {
-        let process = running.process.id();
-        let arguments = ["-f", "-c", "-o"].map(str::to_owned).into_iter();
-        let arguments = arguments.chain([summary.display().to_string(), "-p".into(), process.to_string()]);
-        let arguments: Vec<String> = arguments.collect();
+        let workers = workers(running.process.id())?;
+        let mut arguments = vec!["-c".into(), "-o".into(), summary.display().to_string()];
+        workers.iter().for_each(|it| arguments.extend(["-p".into(), it.to_string()]));
         let cores = &place.cores;
         let tracer = Process::start("strace", &cores.load, cores.nice, place.dir, &strace, &arguments)?;
-        traced(process)?;
+        traced(&workers)?;
         counting = Some(tracer);
         Ok(())
     };
@@ -168,20 +168,32 @@ fn calls(place: &Place<'_>, case: &Case) -> Result<(f64, String)> {
     summarised(&text)
 }
 
-/// Waits until every thread of a process is traced.
-fn traced(process: u32) -> Result<()> {
-    let until = Instant::now() + Duration::from_secs(10);
-    loop {
-        let threads = std::fs::read_dir(format!("/proc/{process}/task"))?.flatten();
-        let untraced = threads
-            .filter_map(|it| std::fs::read_to_string(it.path().join("status")).ok())
-            .any(|it| it.lines().any(|line| line.strip_prefix("TracerPid:").is_some_and(|it| it.trim() == "0")));
-        if !untraced {
-            return Ok(());
+/// The threads of the gateway that serve, by their name.
+fn workers(process: u32) -> Result<Vec<u32>> {
+    let (mut found, mut names) = (Vec::new(), Vec::new());
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))?.flatten() {
+        let name = std::fs::read_to_string(thread.path().join("comm"))?;
+        match thread.file_name().to_str().and_then(|it| it.parse().ok()) {
+            Some(thread) if name.starts_with("worker-") => found.push(thread),
+            _ => names.push(name.trim().to_owned()),
         }
-        ensure!(Instant::now() < until, "strace does not trace {process}");
+    }
+    ensure!(!found.is_empty(), "no thread of the gateway is called worker-N, but there are {}", names.join(", "));
+    Ok(found)
+}
+
+/// Waits until these threads are traced.
+fn traced(threads: &[u32]) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(10);
+    let untraced = |thread: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+        !status.lines().any(|it| it.strip_prefix("TracerPid:").is_some_and(|it| it.trim() != "0"))
+    };
+    while threads.iter().any(untraced) {
+        ensure!(Instant::now() < until, "strace does not trace {threads:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
+    Ok(())
 }
 
 /// The total of strace's summary for each request, and the calls that make it up.

@@ -37,7 +37,9 @@ fn write(file: Option<&Path>, text: impl FnOnce() -> Result<String>) -> Result<(
 fn outputs(run: &Run, outputs: &Outputs) -> Result<()> {
     write(outputs.json.as_deref(), || Ok(format!("{:#}\n", serde_json::to_value(run)?)))?;
     write(outputs.svg.as_deref(), || Ok(svg::of(run)))?;
-    write(outputs.markdown.as_deref(), || Ok(table::all(run)))
+    let Some(file) = outputs.markdown.as_deref() else { return Ok(()) };
+    let before = std::fs::read_to_string(file).unwrap_or_default();
+    write(Some(file), || Ok(table::placed(&before, run)))
 }
 
 fn measure(workloads: &[Workload], options: &Options, to: &Outputs) -> Result<()> {
@@ -83,6 +85,8 @@ fn run() -> Result<ExitCode> {
                 run.workloads.retain(|old| part.workloads.iter().all(|new| new.name != old.name));
                 run.workloads.extend(part.workloads);
             }
+            let order = workload::all();
+            run.workloads.sort_by_key(|it| order.iter().position(|known| known.name == it.name));
             println!("{}", table::all(&run));
             outputs(&run, &to)?;
         }

@@ -190,7 +190,7 @@ fn once(
     };
     job.ask.paths = shape.routes.max(shape.services).max(1);
     // Every endpoint has its connection, and every route was asked for, before it counts.
-    let needed = if entry.rounds.is_empty() { 2 * shape.endpoints.max(job.ask.paths) } else { shape.endpoints };
+    let needed = if entry.rounds.is_empty() { 4 * shape.endpoints.max(job.ask.paths) } else { shape.endpoints };
     match load.fresh {
         Some(count) => {
             room_for(count)?;

@@ -55,11 +55,8 @@ pub(crate) fn about(options: &Options) -> Vec<String> {
     let kernel = text("/proc/sys/kernel/osrelease");
     let mut all =
         vec![format!("{cores} cores, {}, Linux {}", model.trim_start_matches(['\t', ':', ' ']), kernel.trim())];
-    for kind in &options.peers {
-        if let Some(version) = version(*kind, &options.moongate) {
-            all.push(format!("{kind}: {version}"));
-        }
-    }
+    let versions = options.peers.iter().filter_map(|it| Some(format!("{it} {}", version(*it, &options.moongate)?)));
+    all.push(versions.collect::<Vec<_>>().join(", "));
     all
 }
 
@@ -74,5 +71,9 @@ fn version(kind: Kind, moongate: &Path) -> Option<String> {
     };
     let said = Command::new(peers::program(kind, moongate)?).arg(argument).output().ok()?;
     let text = [said.stdout, said.stderr].concat();
-    String::from_utf8_lossy(&text).lines().map(str::trim).find(|it| !it.is_empty()).map(str::to_owned)
+    let text = String::from_utf8_lossy(&text).into_owned();
+    // Among paths, hashes and addresses: what starts like 1.2.
+    let words = text.split(|it: char| it.is_whitespace() || it == '/').map(|it| it.trim_start_matches('v'));
+    let mut versions = words.filter(|it| it.contains('.') && it.starts_with(|first: char| first.is_ascii_digit()));
+    versions.next().map(str::to_owned)
 }

@@ -185,7 +185,8 @@ pub(crate) fn all() -> Vec<Workload> {
     ];
     let shape = |routes| Shape { routes, ..Shape::default() };
     all.push(growing("routes", "growth with explicit routes", &[10, 100, 1000, 10_000], shape, spread()));
-    let shape = |services| Shape { services, ..Shape::default() };
+    // One endpoint each, the same for all: what grows is the gateway's own, and its connections.
+    let shape = |services| Shape { services, endpoints: 1, ..Shape::default() };
     all.push(growing("services", "growth with services", &[10, 100, 1000, 5000], shape, spread()));
     let shape = |endpoints| Shape { endpoints, ..Shape::default() };
     let counts = [2, 10, 100, 1000, 10_000];

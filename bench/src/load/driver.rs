@@ -222,11 +222,19 @@ impl<'a> Driver<'a> {
             // Set anew, it is no longer expired.
             return self.arrivals();
         }
+        if ready.read {
+            self.read(token)?;
+        }
+        self.settle(token)
+    }
+
+    /// Takes what a connection has.
+    fn read(&mut self, token: usize) -> Result<()> {
         let mut again = false;
-        while ready.read {
+        loop {
             let connection = &mut self.connections[token];
             let read = match connection.socket.receive(&mut self.scratch, again).context("receiving")? {
-                None => break,
+                None => return Ok(()),
                 Some(0) => bail!("the connection was closed, {} in flight", self.in_flight),
                 Some(read) => read,
             };
@@ -237,8 +245,7 @@ impl<'a> Driver<'a> {
                 Protocol::One(answers) => {
                     if answers.take(bytes, expected)? {
                         let since = answers.since.take().context("an answer nobody waits for")?;
-                        self.answered(token, since, now)?;
-                        break;
+                        return self.answered(token, since, now);
                     }
                 }
                 Protocol::Two(exchange) => {
@@ -253,10 +260,9 @@ impl<'a> Driver<'a> {
             // Less than asked for means nothing more, without asking again; but TLS may hold some back.
             again = self.connections[token].socket.keeps();
             if !again && read < self.scratch.len() {
-                break;
+                return Ok(());
             }
         }
-        self.settle(token)
     }
 
     /// Goes on until `enough`.

@@ -11,8 +11,8 @@ const MARGIN: usize = 24;
 const BAR: usize = 22;
 const HEAD: usize = 56;
 /// Room for labels to the left of the bars, and for numbers to the right.
-const LABEL: usize = 104;
-const NUMBER: usize = 86;
+const LABEL: usize = 112;
+const NUMBER: usize = 122;
 /// A bar that is longer is cut, and its number says by how much.
 const LONGEST: f64 = 4.0;
 
@@ -128,8 +128,8 @@ pub(crate) fn of(run: &Run) -> String {
          role=\"img\" aria-label=\"Cost of a request by proxy\">
 <style>{STYLE}</style>
 <rect class=\"paper\" width=\"{WIDTH}\" height=\"{height}\"/>
-<text class=\"title\" x=\"{MARGIN}\" y=\"{}\">Processor time for each request, Moongate = 1; shorter is better</text>
-<text class=\"faint\" x=\"{MARGIN}\" y=\"{}\">{}; the thin line is the spread over the rounds</text>
+<text class=\"title\" x=\"{MARGIN}\" y=\"{}\">Processor time for each request, beside Moongate’s; shorter is better</text>
+<text class=\"faint\" x=\"{MARGIN}\" y=\"{}\">{}; median and spread of the ratio over the rounds, and the median itself</text>
 {panels}</svg>
 ",
         MARGIN + 16,

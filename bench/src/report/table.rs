@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::results::{Measured, Row, Run, Spread};
+use crate::results::{Measured, Round, Row, Run, Spread};
 
 fn number(value: f64) -> String {
     match value {
@@ -19,6 +19,12 @@ fn mebibytes(bytes: f64) -> String {
 
 fn ratio(spread: Option<Spread>) -> String {
     spread.map_or("-".into(), |it| format!("{:.2} ({:.2} to {:.2})", it.median, it.least, it.most))
+}
+
+/// Median, least and most of whole numbers.
+fn spread(row: &Row, of: impl Fn(&Round) -> f64) -> String {
+    let all = Spread::of(row.rounds.iter().map(of));
+    all.map_or("-".into(), |it| format!("{:.0} ({:.0} to {:.0})", it.median, it.least, it.most))
 }
 
 /// Cells in columns as wide as they need to be; the first to the left, the others to the right.
@@ -65,7 +71,7 @@ fn cells(measured: &Measured, row: &Row) -> Vec<String> {
         format!("{:.0}", row.median(|it| it.requests_a_second())),
         format!("{:.2}", row.median(|it| it.utilisation())),
         format!("{:.0}", row.median(|it| it.outcome.p50)),
-        format!("{:.0}", row.median(|it| it.outcome.p99)),
+        spread(row, |it| it.outcome.p99),
         format!("{:.0}", row.median(|it| it.outcome.p999)),
         mebibytes(row.median(|it| it.memory.proportional as f64)),
     ]
@@ -98,6 +104,19 @@ pub(crate) fn of(measured: &Measured) -> String {
     text
 }
 
+/// Where a document has the tables.
+const MARKS: (&str, &str) = ("<!-- bench: tables -->", "<!-- bench: end -->");
+
+/// A document with the tables of this run, in place of those between its marks; without marks, the tables alone.
+pub(crate) fn placed(document: &str, run: &Run) -> String {
+    let tables = all(run);
+    let split = document.split_once(MARKS.0).and_then(|(before, rest)| Some((before, rest.split_once(MARKS.1)?.1)));
+    match split {
+        Some((before, after)) => format!("{before}{}\n\n{tables}\n{}{after}", MARKS.0, MARKS.1),
+        None => tables,
+    }
+}
+
 /// All of a run's.
 pub(crate) fn all(run: &Run) -> String {
     let mut text = String::new();
@@ -108,4 +127,26 @@ pub(crate) fn all(run: &Run) -> String {
         let _ = write!(text, "\n{}", of(measured));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_take_the_place_of_those_before() {
+        let run = Run { about: vec!["a machine".into()], workloads: Vec::new() };
+        let document = "Before\n<!-- bench: tables -->\nold\n<!-- bench: end -->\nAfter\n";
+        let once = placed(document, &run);
+        assert!(once.starts_with("Before\n") && once.ends_with("\nAfter\n") && !once.contains("old"), "{once}");
+        assert!(once.contains("a machine"));
+        assert_eq!(placed(&once, &run), once);
+        assert_eq!(placed("no marks", &run), all(&run));
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [["", "us"], ["nginx", "1.00"]].map(|it| it.map(str::to_owned).to_vec());
+        assert_eq!(aligned(&rows), "|       |   us |\n|-------|-----:|\n| nginx | 1.00 |\n");
+    }
 }
