@@ -1,7 +1,7 @@
 //! Pingora doing what the other peers of the benchmark do: round robin over the origin's ports, connections kept alive on
 //! both sides, and the client's address in `x-forwarded-for`.
 //!
-//! `pingora-peer THREADS PLAIN TLS CERTIFICATE KEY ORIGIN...`
+//! `pingora-peer THREADS PLAIN HTTP2 TLS CERTIFICATE KEY ORIGIN...`
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
+#[derive(Clone)]
 struct Proxy(Arc<LoadBalancer<RoundRobin>>);
 
 #[async_trait]
@@ -45,8 +46,8 @@ impl ProxyHttp for Proxy {
 
 fn main() {
     let all: Vec<String> = std::env::args().skip(1).collect();
-    let [threads, plain, tls, certificate, key, origins @ ..] = &all[..] else {
-        panic!("usage: pingora-peer THREADS PLAIN TLS CERTIFICATE KEY ORIGIN...");
+    let [threads, plain, http2, tls, certificate, key, origins @ ..] = &all[..] else {
+        panic!("usage: pingora-peer THREADS PLAIN HTTP2 TLS CERTIFICATE KEY ORIGIN...");
     };
     let conf = ServerConf {
         threads: threads.parse().expect("a number of threads"),
@@ -56,16 +57,22 @@ fn main() {
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let origins = LoadBalancer::try_from_iter(origins).expect("addresses of the origin");
-    let mut service = http_proxy_service(&server.configuration, Proxy(Arc::new(origins)));
-    if let Some(proxy) = service.app_logic_mut() {
+    let proxy = Proxy(Arc::new(origins));
+    let mut both = http_proxy_service(&server.configuration, proxy.clone());
+    both.add_tcp(plain);
+    let mut settings = TlsSettings::intermediate(certificate, key).expect("a certificate and its key");
+    settings.enable_h2();
+    both.add_tls_with_settings(tls, None, settings);
+    server.add_service(both);
+    // On a port of its own: looking for HTTP/2's first bytes costs every connection of a listener that may be spoken to
+    // in both, and its memory.
+    let mut second = http_proxy_service(&server.configuration, proxy);
+    if let Some(proxy) = second.app_logic_mut() {
         let mut options = HttpServerOptions::default();
         options.h2c = true;
         proxy.server_options = Some(options);
     }
-    service.add_tcp(plain);
-    let mut settings = TlsSettings::intermediate(certificate, key).expect("a certificate and its key");
-    settings.enable_h2();
-    service.add_tls_with_settings(tls, None, settings);
-    server.add_service(service);
+    second.add_tcp(http2);
+    server.add_service(second);
     server.run_forever();
 }

@@ -233,7 +233,8 @@ pub(crate) fn start(
     let dir = site.dir.join(label);
     std::fs::create_dir_all(&dir).context("creating a directory")?;
     let (plain, tls, admin) = (free_address(), free_address(), free_address());
-    let http2 = if kind == Kind::Nginx { free_address() } else { plain };
+    let separate = matches!(kind, Kind::Nginx | Kind::Pingora);
+    let http2 = if separate { free_address() } else { plain };
     let certificates = site.certificates;
     let layout = Layout { dir: &dir, program: &program, certificates, origins, shape, plain, http2, tls, admin };
     let mut notes = Vec::new();
