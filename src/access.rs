@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn moments_have_their_time_of_day() {
         let instant = Instant::now();
-        let mut wall = Wall { instant, time: Duration::from_millis(1_000_000_999_950), second: 0, text: String::new() };
+        let mut wall = Wall { instant, time: Duration::from_millis(999_999_999_950), second: 0, text: String::new() };
         let mut at = |instant| {
             let mut out = Vec::new();
             wall.write(instant, &mut out);
