@@ -18,6 +18,9 @@ COPY Cargo.toml Cargo.lock build.rs ./
 COPY wit wit
 COPY plugins plugins
 COPY src src
+# Members of the workspace, which are not built here; without them Cargo would not read the rest.
+COPY bench bench
+COPY tests/conformance tests/conformance
 RUN cargo build --release --locked \
     && mkdir -p /out/plugins /out/state/moongate \
     && cp target/release/moongate /out/moongate

@@ -4,6 +4,7 @@
 pub mod config;
 pub mod watch;
 pub mod timer;
+pub mod scan;
 pub mod access;
 pub mod stream;
 pub mod tls;

@@ -5,9 +5,10 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -34,6 +35,7 @@ pub struct Watch {
     /// What is watched: the directory or its nearest ancestor that exists.
     target: Option<Target>,
     event: Arc<Notify>,
+    writes: Arc<AtomicU64>,
 }
 
 /// A directory by path and by identity, because another may come to stand at the same path.
@@ -47,20 +49,22 @@ struct Target {
 impl Watch {
     /// Watches from now on: what is read after this and changes then is noticed.
     pub fn new(dir: &Path) -> Watch {
-        let event = Arc::new(Notify::new());
-        let sender = event.clone();
+        let (event, writes) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
+        let (sender, written) = (event.clone(), writes.clone());
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Our own reading is an access too, and would wake us for ever. An error may stand for lost events.
-            let read = matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(kind)
-                if kind != AccessKind::Close(AccessMode::Write)));
-            if !read {
-                sender.notify_one();
+            match event.map(|event| event.kind) {
+                // Our own reading is an access too, and would wake us for ever.
+                Ok(EventKind::Access(kind)) if kind != AccessKind::Close(AccessMode::Write) => {}
+                // The end of it is told as well. A log that is written all the time has none, and is no change.
+                Ok(EventKind::Modify(ModifyKind::Data(_))) => drop(written.fetch_add(1, Relaxed)),
+                // An error may stand for lost events.
+                _ => sender.notify_one(),
             }
         });
         let watcher = watcher.inspect_err(|error| tracing::warn!(%error, "watching files, so polling instead")).ok();
         // "" stands for the working directory in a path, but not for the system.
         let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir }.to_owned();
-        let mut watch = Watch { dir, watcher, target: None, event };
+        let mut watch = Watch { dir, watcher, target: None, event, writes };
         watch.arm();
         watch
     }
@@ -78,7 +82,8 @@ impl Watch {
             let latest = Instant::now() + LONGEST_WAIT;
             loop {
                 let quiet = (Instant::now() + QUIET).min(latest);
-                if timeout_at(quiet, self.event.notified()).await.is_err() {
+                let written = self.writes.load(Relaxed);
+                if timeout_at(quiet, self.event.notified()).await.is_err() && self.writes.load(Relaxed) == written {
                     break;
                 }
                 if Instant::now() >= latest {
@@ -130,6 +135,7 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write as _;
 
     use super::*;
 
@@ -165,6 +171,18 @@ mod tests {
         fs::create_dir(&inside).unwrap();
         watch.changed().await;
         fs::write(inside.join("it"), "1").unwrap();
+        assert!(told(&mut watch).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_told_at_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = fs::File::create(dir.path().join("log")).unwrap();
+        let mut watch = Watch::new(dir.path());
+        log.write_all(b"a line\n").unwrap();
+        log.sync_all().unwrap();
+        assert!(!told(&mut watch).await, "it goes on being written");
+        drop(log);
         assert!(told(&mut watch).await);
     }
 

@@ -144,6 +144,11 @@ impl Incoming {
         link.reader.poll_frame(&mut link.connection, context)
     }
 
+    /// Whoever takes it is slow.
+    pub fn rest(&mut self) {
+        self.0.borrow_mut().connection.rest();
+    }
+
     /// Whether nothing is left.
     pub fn is_over(&self) -> bool {
         self.0.borrow().reader.is_over()

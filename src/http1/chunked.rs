@@ -7,7 +7,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::head::{self, Limits};
 use crate::message::Fields;
-use crate::message::fields::{TOKEN, is_value_byte};
+use crate::message::fields::TOKEN;
+use crate::scan::is_value_byte;
 
 /// Bytes of one chunk's extensions. Nobody uses them; some signatures of chunks have about a hundred.
 const EXTENSION: usize = 256;

@@ -6,31 +6,71 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::encode;
 use crate::stream::Stream;
 use crate::timer::Timer;
 
-/// Bytes to read at once while a head is expected; most are smaller than a tenth of it.
+/// Bytes to read at once while a request's head is expected; most are smaller than a tenth of it. What comes behind it has to
+/// be kept while the request is worked on.
 const HEAD: usize = 8 << 10;
 
-/// Bytes to read at once while a body comes: what one body holds of our memory, whatever its size.
-const BODY: usize = 64 << 10;
+/// Bytes to read at once while a body comes: of large bodies most of the cost is by the read.
+const BODY: usize = 256 << 10;
 
-/// The same for one that comes faster than that: of large bodies most of the cost is by the read.
-const FAST_BODY: usize = 256 << 10;
+/// The same where the other side takes them more slowly than they come: what it has not taken has to be kept.
+const SLOW_BODY: usize = 64 << 10;
 
 /// A piece up to this long is copied behind what is to be written already; a longer one is written from where it lies.
 const COPIED: usize = 4 << 10;
 
-/// Empty buffers for heads, for the connections of a thread: one that waits has none, and of those that do not there are few
-/// at a time.
+/// What may wait to be written before more is asked for.
+const GATHERED: usize = 64 << 10;
+
+/// Empty buffers to write heads to, for the connections of a thread: one that has nothing to write has none.
 const SPARE: usize = 16;
 
+/// How large they may have become.
+const SPARE_SIZE: usize = 16 << 10;
+
+/// What the connections of a thread share.
+struct Shared {
+    /// Where all of them read to: one place, which the processor has near. What was read is used up or copied to where it can
+    /// stay before another connection reads. Where that is not so, as with what HTTP/2 has to send, another takes its place.
+    read: BytesMut,
+    spare: Vec<Vec<u8>>,
+}
+
 thread_local! {
-    static SPARES: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    static SHARED: RefCell<Option<Shared>> = const { RefCell::new(None) };
+}
+
+impl Shared {
+    /// None when the thread is at its end.
+    fn with<T>(work: impl FnOnce(&mut Shared) -> T) -> Option<T> {
+        let new = || Shared { read: BytesMut::new(), spare: Vec::new() };
+        SHARED.try_with(|shared| work(shared.borrow_mut().get_or_insert_with(new))).ok()
+    }
+
+    /// The place to read to, with room for so many bytes.
+    fn to_read(&mut self, room: usize) -> &mut BytesMut {
+        if !self.read.try_reclaim(BODY) && self.read.capacity() < room {
+            self.read = BytesMut::with_capacity(BODY);
+        }
+        &mut self.read
+    }
+
+    fn put_by(buffer: Vec<u8>) {
+        if (1..=SPARE_SIZE).contains(&buffer.capacity()) {
+            Shared::with(|shared| {
+                if shared.spare.len() < SPARE {
+                    shared.spare.push(buffer);
+                }
+            });
+        }
+    }
 }
 
 /// A connection with its buffers.
@@ -38,8 +78,10 @@ pub struct Connection {
     stream: Stream,
     /// What was read and not used yet.
     pub input: BytesMut,
+    /// It lies where others are to read to, see [`Connection::keep`].
+    lent: bool,
     /// What is to be written, before anything else.
-    pub output: Vec<u8>,
+    output: Vec<u8>,
     /// How much of `output` was written.
     written: usize,
     /// What is to be written behind `output`.
@@ -64,6 +106,7 @@ impl Connection {
         Connection {
             stream,
             input,
+            lent: false,
             output: Vec::new(),
             written: 0,
             piece: Bytes::new(),
@@ -74,42 +117,31 @@ impl Connection {
         }
     }
 
-    /// Reads more of a head. Zero bytes: the other side has ended.
+    /// Reads more of a head, and not much of what is behind it. Zero bytes: the other side has ended.
     pub fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let read = self.poll_read(HEAD, context);
-        if read.is_pending() && self.input.is_empty() {
-            self.put_by();
-        }
-        read
+        self.poll_read(HEAD, context)
     }
 
-    /// Reads more of a body. Zero bytes: the other side has ended.
+    /// Reads more of a body, or a head with as much of its body as there is. Zero bytes: the other side has ended.
     pub fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let before = self.input.len();
         let read = self.poll_read(self.appetite, context);
-        if let Poll::Ready(Ok(read)) = read {
-            // All that there was room for, or not even a quarter of it.
-            if self.input.len() == self.input.capacity() {
-                self.appetite = (self.appetite * 2).min(FAST_BODY);
-            } else if before == 0 && read < self.appetite / 4 {
-                self.appetite = (self.appetite / 2).max(BODY);
-            }
+        if matches!(read, Poll::Ready(Ok(read)) if read == self.appetite) {
+            self.appetite = (self.appetite * 2).min(BODY);
         }
         read
     }
 
-    /// Gives up the buffer, in which nothing is left.
-    pub fn put_by(&mut self) {
-        let mut input = std::mem::take(&mut self.input);
-        // A larger one is a body's; and one that a piece of a body still lies in is of no use to others.
-        if input.capacity() > 0 && input.capacity() <= HEAD && input.try_reclaim(HEAD) {
-            // At its end a thread has no place for it any more.
-            let _ = SPARES.try_with(|spares| {
-                let mut spares = spares.borrow_mut();
-                if spares.len() < SPARE {
-                    spares.push(input);
-                }
-            });
+    /// Whoever takes what is read from here is slow.
+    pub fn rest(&mut self) {
+        self.appetite = SLOW_BODY;
+        self.keep();
+    }
+
+    /// Has what was read, and is not used yet, in memory of its own. To be called before something else is waited for than
+    /// more of it.
+    pub fn keep(&mut self) {
+        if std::mem::take(&mut self.lent) {
+            self.input = BytesMut::from(&self.input[..]);
         }
     }
 
@@ -117,13 +149,27 @@ impl Connection {
         if self.ended {
             return Poll::Ready(Ok(0));
         }
-        if self.input.capacity() == 0 && room == HEAD {
-            self.input = SPARES.try_with(|spares| spares.borrow_mut().pop()).ok().flatten().unwrap_or_default();
-        }
-        if self.input.capacity() - self.input.len() < room / 4 {
-            self.input.reserve(room);
-        }
-        let read = pin!(self.stream.read_buf(&mut self.input)).poll(context);
+        let read = if self.input.is_empty() {
+            // Whether it was lent or its own, nothing is left in it.
+            self.input = BytesMut::new();
+            let read = Shared::with(|shared| {
+                let place = shared.to_read(room);
+                let read = pin!(self.stream.read_buf(&mut (&mut *place).limit(room))).poll(context);
+                if let Poll::Ready(Ok(read @ 1..)) = read {
+                    self.input = place.split_to(read);
+                    self.lent = true;
+                }
+                read
+            });
+            // At the end of the thread there is nobody to read for.
+            read.unwrap_or(Poll::Ready(Ok(0)))
+        } else {
+            self.keep();
+            if self.input.capacity() - self.input.len() < room / 4 {
+                self.input.reserve(room);
+            }
+            pin!(self.stream.read_buf(&mut (&mut self.input).limit(room))).poll(context)
+        };
         if let Poll::Ready(Ok(0)) = read {
             self.ended = true;
         }
@@ -136,16 +182,30 @@ impl Connection {
             && (self.stream.is_quiet() || self.poll_head(&mut Context::from_waker(Waker::noop())).is_pending())
     }
 
+    /// Whether nobody on the way can read it.
+    pub fn is_tls(&self) -> bool {
+        self.stream.is_tls()
+    }
+
     /// Whether the other side has said that it sends no more.
     pub fn has_ended(&self) -> bool {
         self.ended
+    }
+
+    /// Where a head, or another line, is put behind what is to be written.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        if self.output.capacity() == 0 {
+            self.output =
+                Shared::with(|shared| shared.spare.pop()).flatten().unwrap_or_else(|| Vec::with_capacity(1024));
+        }
+        &mut self.output
     }
 
     /// Puts a piece behind what is to be written. Only when [`Connection::has_room`].
     pub fn put(&mut self, piece: Bytes) {
         debug_assert!(self.has_room());
         if piece.len() <= COPIED {
-            self.output.extend_from_slice(&piece);
+            self.output().extend_from_slice(&piece);
         } else {
             self.piece = piece;
         }
@@ -153,10 +213,10 @@ impl Connection {
 
     /// Puts a piece as a chunk. Only when [`Connection::has_room`].
     pub fn put_chunk(&mut self, piece: Bytes) {
-        encode::chunk_size(&mut self.output, piece.len());
+        encode::chunk_size(self.output(), piece.len());
         self.put(piece);
         if self.piece.is_empty() {
-            self.output.extend_from_slice(b"\r\n");
+            self.output().extend_from_slice(b"\r\n");
         } else {
             self.tail = b"\r\n";
         }
@@ -164,7 +224,7 @@ impl Connection {
 
     /// Whether another piece may be put.
     pub fn has_room(&self) -> bool {
-        self.piece.is_empty() && self.tail.is_empty() && self.output.len() < BODY
+        self.piece.is_empty() && self.tail.is_empty() && self.output.len() < GATHERED
     }
 
     /// Whether everything was written.
@@ -190,7 +250,13 @@ impl Connection {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(wrote)) => wrote,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    if !self.piece.is_empty() && !self.piece.is_unique() {
+                        // It lies where others are to read to.
+                        self.piece = Bytes::copy_from_slice(&self.piece);
+                    }
+                    return Poll::Pending;
+                }
             };
             *moved += wrote;
             let of_head = wrote.min(head.len());
@@ -199,10 +265,9 @@ impl Connection {
             self.piece.advance(of_piece);
             self.tail = &self.tail[wrote - of_head - of_piece..];
         }
-        self.output.clear();
-        if self.output.capacity() > BODY {
-            self.output = Vec::new();
-        }
+        let mut output = std::mem::take(&mut self.output);
+        output.clear();
+        Shared::put_by(output);
         self.written = 0;
         // Only TLS has something of its own to flush.
         Pin::new(&mut self.stream).poll_flush(context)
@@ -219,7 +284,8 @@ impl Connection {
     }
 
     /// The connection itself, and what was read of it.
-    pub fn into_parts(self) -> (Stream, BytesMut) {
+    pub fn into_parts(mut self) -> (Stream, BytesMut) {
+        self.keep();
         (self.stream, self.input)
     }
 }

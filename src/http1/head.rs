@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use http::{Method, StatusCode};
 
-use crate::message::fields::{TOKEN, is_name, is_value_byte};
+use crate::message::fields::{TOKEN, is_name};
 use crate::message::known::{self, Known};
 use crate::message::{Fields, RequestHead, ResponseHead, Target, Version};
+use crate::scan::{graphic_end, line_feed, value_end, word_end};
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug)]
@@ -116,9 +117,22 @@ pub fn too_large(bytes: &[u8], limits: &Limits) -> HeadError {
 /// # Errors
 /// See [`HeadError`].
 pub fn request(head: &[u8], limits: &Limits) -> Result<Request, HeadError> {
-    let head = head.strip_prefix(b"\r\n").unwrap_or(head);
+    let (request, length) = read_request(head, limits)?;
+    if length == head.len() { Ok(request) } else { Err(Malformed("the header fields do not end")) }
+}
+
+/// A request whose head has arrived as a whole, as most do, and its length: what [`end`] and [`request`] would say, without
+/// looking at everything twice. None: only they can tell.
+pub fn whole_request(bytes: &[u8], limits: &Limits) -> Option<(Request, usize)> {
+    read_request(bytes, limits).ok().filter(|(_, length)| *length <= limits.head)
+}
+
+/// The request that the bytes begin with, and the length of its head.
+fn read_request(bytes: &[u8], limits: &Limits) -> Result<(Request, usize), HeadError> {
+    let head = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
     let (method, target, version, rest) = request_line(head, limits)?;
-    let mut fields = fields(&head[rest..], limits)?;
+    let (mut fields, end) = lines(&head[rest..], limits)?;
+    let whole = bytes.len() - head.len() + rest + end;
     let hosts = fields.all(Known::Host).count();
     if hosts > 1 {
         return Err(Malformed("the request has more than one host"));
@@ -140,7 +154,7 @@ pub fn request(head: &[u8], limits: &Limits) -> Result<Request, HeadError> {
     };
     let keep_alive = keeps(&fields, version);
     let head = RequestHead { method, target: Target::new(target), version, fields, upgrade: None };
-    Ok(Request { head, framing, keep_alive })
+    Ok((Request { head, framing, keep_alive }, whole))
 }
 
 /// Reads a response's head, which [`end`] has found to be complete. `method`: that of the request.
@@ -148,8 +162,18 @@ pub fn request(head: &[u8], limits: &Limits) -> Result<Request, HeadError> {
 /// # Errors
 /// See [`HeadError`].
 pub fn response(head: &[u8], method: &Method, limits: &Limits) -> Result<Response, HeadError> {
-    let (status, version, rest) = status_line(head)?;
-    let fields = fields(&head[rest..], limits)?;
+    let (response, length) = read_response(head, method, limits)?;
+    if length == head.len() { Ok(response) } else { Err(Malformed("the header fields do not end")) }
+}
+
+/// As [`whole_request`], of a response.
+pub fn whole_response(bytes: &[u8], method: &Method, limits: &Limits) -> Option<(Response, usize)> {
+    read_response(bytes, method, limits).ok().filter(|(_, length)| *length <= limits.head)
+}
+
+fn read_response(bytes: &[u8], method: &Method, limits: &Limits) -> Result<(Response, usize), HeadError> {
+    let (status, version, rest) = status_line(bytes)?;
+    let (fields, end) = lines(&bytes[rest..], limits)?;
     // These have no body, whatever their fields say (RFC 9112, section 6.3): a tunnel follows on CONNECT.
     let bodiless = status.is_informational()
         || *method == Method::HEAD
@@ -158,7 +182,7 @@ pub fn response(head: &[u8], method: &Method, limits: &Limits) -> Result<Respons
     let framing = length(&fields, version)?;
     let framing = if bodiless { Framing::None } else { framing };
     let keep_alive = keeps(&fields, version) && framing != Framing::UntilClose;
-    Ok(Response { head: ResponseHead { status, version, fields }, framing, keep_alive })
+    Ok((Response { head: ResponseHead { status, version, fields }, framing, keep_alive }, rest + end))
 }
 
 /// Method, target and version of `METHOD SP TARGET SP VERSION CRLF`, and where the next line begins.
@@ -167,7 +191,10 @@ fn request_line<'a>(head: &'a [u8], limits: &Limits) -> Result<(Method, &'a str,
     let method_end = head.iter().position(|byte| !TOKEN[usize::from(*byte)]).ok_or(LINE)?;
     let method = Method::from_bytes(&head[..method_end]).map_err(|_| LINE)?;
     let target = head[method_end..].strip_prefix(b" ").ok_or(LINE)?;
-    let target_end = target.iter().position(|byte| !byte.is_ascii_graphic()).ok_or(LINE)?;
+    let target_end = graphic_end(target, 0);
+    if target_end == target.len() {
+        return Err(LINE);
+    }
     let (target, after) = target.split_at(target_end);
     if target.len() > limits.target {
         return Err(TargetTooLong);
@@ -195,7 +222,7 @@ fn status_line(head: &[u8]) -> Result<(StatusCode, Version, usize), HeadError> {
         return Err(LINE);
     }
     let reason = &head[12..line_end];
-    if !(reason.is_empty() || reason[0] == b' ') || !reason.iter().all(|byte| is_value_byte(*byte)) {
+    if !(reason.is_empty() || reason[0] == b' ') || value_end(reason, 0) < reason.len() {
         return Err(LINE);
     }
     if head.get(line_end + 1) != Some(&b'\n') {
@@ -232,31 +259,44 @@ fn absolute(target: &str) -> Option<(&str, String)> {
     Some((authority, path)).filter(|_| !authority.is_empty())
 }
 
-/// The lines up to and with the empty one.
+/// The lines up to and with the empty one, which is the last.
 ///
 /// # Errors
 /// See [`HeadError`].
 pub fn fields(text: &[u8], limits: &Limits) -> Result<Fields, HeadError> {
-    let lines = text.strip_suffix(b"\r\n").ok_or(Malformed("the header fields do not end"))?;
-    let mut fields = Fields::over(lines);
+    let (fields, end) = lines(text, limits)?;
+    if end == text.len() { Ok(fields) } else { Err(Malformed("the header fields do not end")) }
+}
+
+/// The lines up to the empty one, and where that ends.
+fn lines(text: &[u8], limits: &Limits) -> Result<(Fields, usize), HeadError> {
+    let mut fields = Fields::unwritten();
     let mut at = 0;
-    while at < lines.len() {
+    while !text[at..].starts_with(b"\r\n") {
+        if at == text.len() {
+            return Err(Malformed("the header fields do not end"));
+        }
         if fields.len() == limits.fields {
             return Err(TooLarge);
         }
-        let (name, value, next) = line(lines, at)?;
-        let whole = value.start == name.end + 2 && lines[name.end + 1] == b' ' && next == value.end + 2;
-        fields.place(Known::of(&lines[name.clone()]), name, value, whole);
+        let (known, name, value, next) = line(text, at)?;
+        let whole = value.start == name.end + 2 && text[name.end + 1] == b' ' && next == value.end + 2;
+        fields.place(known, name, value, whole);
         at = next;
     }
-    Ok(fields)
+    fields.write_over(&text[..at]);
+    Ok((fields, at + 2))
 }
 
 /// Name and value of the line that begins at `at`, and where the next one begins.
-fn line(text: &[u8], at: usize) -> Result<(Range<usize>, Range<usize>, usize), HeadError> {
-    let name = text[at..].iter().position(|byte| !TOKEN[usize::from(*byte)]).unwrap_or(text.len() - at);
-    let name = at..at + name;
-    if name.is_empty() || text.get(name.end) != Some(&b':') {
+fn line(text: &[u8], at: usize) -> Result<(Known, Range<usize>, Range<usize>, usize), HeadError> {
+    let mut end = word_end(text, at);
+    if text.get(end) != Some(&b':') {
+        // There are other characters that a name may have, and that hardly any has.
+        end += text[end..].iter().position(|byte| !TOKEN[usize::from(*byte)]).unwrap_or(text.len() - end);
+    }
+    let name = at..end;
+    if name.is_empty() || text.get(end) != Some(&b':') {
         return Err(Malformed(match text.get(at) {
             Some(b' ' | b'\t') => "a header field is folded over lines",
             _ => "a header field's name is malformed",
@@ -275,48 +315,7 @@ fn line(text: &[u8], at: usize) -> Result<(Range<usize>, Range<usize>, usize), H
     while end > start && blank(end - 1) {
         end -= 1;
     }
-    Ok((name, start..end, next))
-}
-
-/// A one, and a high bit, in each byte of a word.
-const ONES: u64 = u64::MAX / 255;
-const HIGHS: u64 = ONES << 7;
-
-/// Sets the high bit of the first byte of the word that is zero; above it there may be others that are set by what it borrows.
-fn zero(word: u64) -> u64 {
-    word.wrapping_sub(ONES) & !word & HIGHS
-}
-
-/// Where the next line feed is; eight bytes at a time, since lines are short.
-fn line_feed(text: &[u8], mut at: usize) -> Option<usize> {
-    while let Some(eight) = text.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let found = zero(u64::from_le_bytes(*eight) ^ (ONES * 0x0a));
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
-        }
-        at += 8;
-    }
-    text.get(at..)?.iter().position(|byte| *byte == b'\n').map(|more| at + more)
-}
-
-/// Where the first byte is that no value may have, see [`is_value_byte`]; eight at a time.
-fn value_end(text: &[u8], mut at: usize) -> usize {
-    while let Some(eight) = text.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let word = u64::from_le_bytes(*eight);
-        // The high bit of the first byte that is below a space, and of the first that is DEL.
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let found = control | zero(word ^ (ONES * 0x7f));
-        if found == 0 {
-            at += 8;
-            continue;
-        }
-        at += found.trailing_zeros() as usize / 8;
-        if text[at] != b'\t' {
-            return at;
-        }
-        at += 1;
-    }
-    text[at..].iter().position(|byte| !is_value_byte(*byte)).map_or(text.len(), |more| at + more)
+    Ok((Known::of(&text[name.clone()]), name, start..end, next))
 }
 
 /// How the body is delimited, by fields that leave no doubt.
@@ -411,6 +410,19 @@ mod tests {
         assert_eq!(request.head.fields.get("x-mine"), Some(&b"a b"[..]));
         assert_eq!(request.head.fields.get("x-empty"), Some(&b""[..]));
         assert_eq!((request.framing, request.keep_alive), (Framing::None, true));
+    }
+
+    #[test]
+    fn what_is_there_as_a_whole_is_read_at_once() {
+        let whole =
+            |text: &str| whole_request(text.as_bytes(), &LIMITS).map(|(request, length)| (request.framing, length));
+        let (one, more) = ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n", "POST");
+        assert_eq!(whole(&format!("{one}{more}")), Some((Framing::Length(2), one.len())));
+        for end in 0..one.len() {
+            assert_eq!(whole(&one[..end]), None, "{end}");
+        }
+        let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(1000));
+        assert_eq!((whole(&long), whole("GET / HTTP/1.1\nHost: a\n\n")), (None, None));
     }
 
     #[test]

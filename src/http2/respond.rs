@@ -154,6 +154,10 @@ impl Sending {
             let room = match self.poll_room(context) {
                 Poll::Ready(room) => room?,
                 Poll::Pending => {
+                    if !self.piece.is_empty() && !self.piece.is_unique() {
+                        // It lies where others are to read to.
+                        self.piece = Bytes::copy_from_slice(&self.piece);
+                    }
                     source.meanwhile(context);
                     ready!(self.timer.poll(self.patience.deadline(), context));
                     return Poll::Ready(Err(Unsent::Slow(self.patience.idle())));

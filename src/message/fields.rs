@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::known::Known;
+use crate::scan::value_end;
 
 /// A name to search for or to write: known ones are found by number.
 #[derive(Clone, Copy, Debug)]
@@ -144,14 +145,18 @@ impl Fields {
         fields
     }
 
-    /// Takes over text in which names and values lie, to be pointed out by [`Fields::place`].
-    pub(crate) fn over(text: &[u8]) -> Fields {
-        let (mut owned, mut lines) = (Spare::text(), Spare::lines());
-        // What the gateway adds to a request needs about this much.
-        owned.reserve(text.len() + 256);
-        owned.extend_from_slice(text);
+    /// No fields, and no text yet: first [`Fields::place`] says where in it they will lie, then comes [`Fields::write_over`].
+    pub(crate) fn unwritten() -> Fields {
+        let mut lines = Spare::lines();
         lines.reserve(16);
-        Fields { text: owned, lines, seen: 0 }
+        Fields { text: Spare::text(), lines, seen: 0 }
+    }
+
+    /// Takes over the text in which names and values lie.
+    pub(crate) fn write_over(&mut self, text: &[u8]) {
+        // What the gateway adds to a request needs about this much.
+        self.text.reserve(text.len() + 256);
+        self.text.extend_from_slice(text);
     }
 
     /// Says that a field lies at these places of the text. `whole`: there are a colon and one space between them, and behind
@@ -301,6 +306,24 @@ impl Fields {
         }
     }
 
+    /// Makes the value of one name, which is not empty, that of another as well. Says whether there was one.
+    pub fn copy(&mut self, from: Known, to: Known) -> bool {
+        let Some(line) = self.lines.iter().find(|line| line.known == from && line.value < line.value_end) else {
+            return false;
+        };
+        let (at, length) = (line.value as usize, (line.value_end - line.value) as usize);
+        self.remove(to);
+        let name = to.name();
+        self.text.reserve(name.len() + length + COLON.len() + END.len());
+        let start = self.text.len();
+        [name.as_bytes(), COLON].iter().for_each(|piece| self.text.extend_from_slice(piece));
+        let value = self.text.len();
+        self.text.extend_from_within(at..at + length);
+        self.text.extend_from_slice(END);
+        self.place(to, start..start + name.len(), value..value + length, true);
+        true
+    }
+
     /// Takes all fields of a name out. Says whether there was one.
     pub fn remove<'a>(&mut self, name: impl Into<Name<'a>>) -> bool {
         let name = name.into();
@@ -355,13 +378,7 @@ pub fn is_name(text: &[u8]) -> bool {
 /// around it. Bytes above 127 are allowed, as the specification has it, and mean nothing to us.
 pub fn is_value(text: &[u8]) -> bool {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    text.iter().all(|byte| is_value_byte(*byte)) && !blank(text.first()) && !blank(text.last())
-}
-
-/// Whether a value may have this byte in it.
-#[inline]
-pub fn is_value_byte(byte: u8) -> bool {
-    byte >= b' ' && byte != 0x7f || byte == b'\t'
+    value_end(text, 0) == text.len() && !blank(text.first()) && !blank(text.last())
 }
 
 /// The bytes that a token may have.

@@ -142,8 +142,8 @@ impl Instances {
         &mut self,
         plugin: &Arc<Plugin>,
         binding: &Arc<Binding>,
-        request: RequestInHand,
-    ) -> (RequestInHand, Result<Verdict, Failure>) {
+        request: Box<RequestInHand>,
+    ) -> (Box<RequestInHand>, Result<Verdict, Failure>) {
         let mut in_hand = Some(request);
         let outcome = self.call(plugin, binding, |instance| {
             instance.bind(binding)?;
@@ -171,8 +171,8 @@ impl Instances {
         &mut self,
         plugin: &Arc<Plugin>,
         binding: &Arc<Binding>,
-        response: ResponseInHand,
-    ) -> (ResponseInHand, Result<Verdict, Failure>) {
+        response: Box<ResponseInHand>,
+    ) -> (Box<ResponseInHand>, Result<Verdict, Failure>) {
         let mut in_hand = Some(response);
         let outcome = self.call(plugin, binding, |instance| {
             instance.bind(binding)?;
@@ -415,14 +415,14 @@ impl Instance {
             // Moved, not cloned: the count of this `Arc` is shared by all workers.
             endpoints: bound.endpoints.take(),
             tried: turn.tried.to_vec(),
-            head: lent.then(|| std::mem::replace(head, RequestHead::new(Method::GET, "/"))),
+            head: lent.then(|| Box::new(std::mem::replace(head, RequestHead::new(Method::GET, "/")))),
             client: Some(turn.client),
         });
         let outcome = balancer.call_pick(&mut self.store, number, turn.sequence, random, turn.attempt);
         if let InHand::Picking(picking) = std::mem::take(&mut self.store.data_mut().in_hand) {
             bound.endpoints = picking.endpoints;
             if let Some(lent) = picking.head {
-                *head = lent;
+                *head = *lent;
             }
         }
         let index = outcome.map_err(failure)?;

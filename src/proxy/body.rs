@@ -66,6 +66,13 @@ impl Upload {
         }
     }
 
+    /// Whoever takes it is slow.
+    pub fn rest(&mut self) {
+        if let From::Http1(body) = &mut self.from {
+            body.rest();
+        }
+    }
+
     /// The next piece; none at the end.
     pub fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         let frame = match &mut self.from {
@@ -88,7 +95,7 @@ pub enum Body {
     /// Nothing, or an answer of our own; empty once it is sent.
     Full(Bytes),
     /// An endpoint's response.
-    Endpoint(Box<ResponseBody>),
+    Endpoint(ResponseBody),
     /// The connection goes on in another protocol.
     Tunnel(Box<Tunnel>),
 }
@@ -172,7 +179,7 @@ impl Interim {
                 let flush = |context: &mut Context<'_>| {
                     let connection = &mut link.borrow_mut().connection;
                     if connection.has_room() {
-                        http1::encode::response(&mut connection.output, head);
+                        http1::encode::response(connection.output(), head);
                         // A connection that fails is noticed by whoever sends the response.
                         let _ = connection.poll_flush(context, &mut 0);
                     }

@@ -28,7 +28,7 @@ pub fn request(
     client: IpAddr,
 ) -> Result<Option<Response>, RequestError> {
     let lent = std::mem::replace(head, RequestHead::new(Method::GET, "/"));
-    let mut in_hand = RequestInHand { head: lent, original: original.to_owned(), client };
+    let mut in_hand = Box::new(RequestInHand { head: lent, original: original.to_owned(), client });
     for filter in &route.filters {
         let binding = &filter.binding;
         let verdict;
@@ -85,7 +85,7 @@ pub fn response(
     body: Body,
 ) -> Result<Response, RequestError> {
     let Some(request) = asked else { return Ok(Response::own(head, body)) };
-    let mut in_hand = ResponseInHand { request, head };
+    let mut in_hand = Box::new(ResponseInHand { request, head });
     for filter in route.filters.iter().rev() {
         let binding = &filter.binding;
         let verdict;

@@ -79,9 +79,14 @@ impl RequestId {
 
     /// As it is written.
     pub fn text(&self) -> &str {
+        std::str::from_utf8(self.bytes()).unwrap_or_default()
+    }
+
+    /// As it is sent.
+    pub fn bytes(&self) -> &[u8] {
         match self {
-            RequestId::Given(id) => id,
-            RequestId::New(text) => std::str::from_utf8(text).unwrap_or_default(),
+            RequestId::Given(id) => id.as_bytes(),
+            RequestId::New(text) => text,
         }
     }
 }
@@ -129,6 +134,18 @@ pub fn settled(policy: &Policy, target: &[u8]) -> Result<Option<Target>, Request
 /// # Errors
 /// If a field's name could be taken for another.
 pub fn introduce(head: &mut RequestHead, client: &Client, rules: &Rules) -> Result<IpAddr, RequestError> {
+    screen(head, client, rules)?;
+    if !client.peer.is_trusted() && !rules.forwarded {
+        // What most requests need, without asking what others said.
+        let proto = if client.secure { Proto::Https } else { Proto::Http };
+        head.fields.set(Known::XForwardedFor, client.peer.text().as_bytes());
+        head.fields.set(Known::XForwardedProto, proto.as_str().as_bytes());
+        if !head.fields.copy(Known::Host, Known::XForwardedHost) {
+            head.fields.remove(Known::XForwardedHost);
+        }
+        head.fields.remove(Known::Forwarded);
+        return Ok(client.peer.address());
+    }
     let own = Own { proto: if client.secure { Proto::Https } else { Proto::Http }, host: None };
     let host = head.fields.text(Known::Host).filter(|host| !host.is_empty()).map(str::to_owned);
     let own = Own { host: host.as_deref(), ..own };
@@ -138,18 +155,13 @@ pub fn introduce(head: &mut RequestHead, client: &Client, rules: &Rules) -> Resu
         let values = values.each_ref().map(|values| values.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let [x_forwarded_for, x_forwarded_proto, x_forwarded_host, forwarded] = values.each_ref().map(Vec::as_slice);
         let received = Received { x_forwarded_for, x_forwarded_proto, x_forwarded_host, forwarded };
-        return screen(head, client, rules, own, &received);
+        return tell(head, client, rules, own, &received);
     }
-    screen(head, client, rules, own, &Received::default())
+    tell(head, client, rules, own, &Received::default())
 }
 
-fn screen(
-    head: &mut RequestHead,
-    client: &Client,
-    rules: &Rules,
-    own: Own<'_>,
-    received: &Received<'_>,
-) -> Result<IpAddr, RequestError> {
+/// Takes out what only a trusted proxy may say, but for what the gateway says itself.
+fn screen(head: &mut RequestHead, client: &Client, rules: &Rules) -> Result<(), RequestError> {
     let trusted = client.peer.is_trusted();
     let mut refused = false;
     if !head.fields.iter().all(names::is_plain) {
@@ -165,6 +177,17 @@ fn screen(
     if refused {
         return Err(RequestError::Malformed(names::REFUSED));
     }
+    Ok(())
+}
+
+/// Says who asks for what.
+fn tell(
+    head: &mut RequestHead,
+    client: &Client,
+    rules: &Rules,
+    own: Own<'_>,
+    received: &Received<'_>,
+) -> Result<IpAddr, RequestError> {
     let forwarding = Forwarding::new(&client.peer, own, received, |address| rules.trusts(address), rules.forwarded);
     head.fields.set(Known::XForwardedFor, forwarding.x_forwarded_for.as_bytes());
     head.fields.set(Known::XForwardedProto, forwarding.proto.as_str().as_bytes());

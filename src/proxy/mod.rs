@@ -199,7 +199,7 @@ pub async fn handle(worker: &Worker, client: &Client, request: Request) -> Respo
     let Request { mut head, upload, interim } = request;
     let id = RequestId::of(&mut head, &mut worker.rng.borrow_mut());
     let until = grpc::until(&head);
-    let mut note = worker.journal.as_ref().map(|journal| Note::new(journal, &head, id.text(), began));
+    let mut note = worker.journal.as_ref().map(|journal| Note::new(journal, &head, id.bytes(), began));
     let root = head.target.path() == "/" && [Method::GET, Method::HEAD].contains(&head.method);
 
     let place = Place::enter(&worker.places, worker.snapshot().rules.limits.requests);
@@ -232,7 +232,7 @@ pub async fn handle(worker: &Worker, client: &Client, request: Request) -> Respo
 pub fn unread(worker: &Worker, client: &Client, error: &RequestError) {
     refused(worker, error, "");
     if let Some(journal) = &worker.journal {
-        Note::refused(journal, client.peer.address(), error.status(), error.kind());
+        Note::refused(journal, &client.peer, error.status(), error.kind());
     }
 }
 
@@ -272,9 +272,10 @@ async fn forward(
     if head.target.as_str() == "*" {
         return Ok(reply::options());
     }
+    let peer = &client.peer;
     let client = headers::introduce(head, client, &snapshot.rules)?;
     let Located { route, service, original } = locate(&snapshot, head)?;
-    note.iter_mut().for_each(|note| note.placed(client, &route.name, &route.service));
+    note.iter_mut().for_each(|note| note.placed(client, peer, &route.name, &route.service));
     if upload.limit(route.max_body) {
         return Err(RequestError::ClientBody(BodyError::TooLarge));
     }
@@ -339,7 +340,7 @@ async fn forward(
     }
     headers::to_client(&mut head);
     let body = match body {
-        AnswerBody::Body(body) => Body::Endpoint(Box::new(body)),
+        AnswerBody::Body(body) => Body::Endpoint(body),
         AnswerBody::Switched(switched) => {
             let protocol = asked_for.as_deref().unwrap_or_default();
             Body::Tunnel(Box::new(Tunnel::new(switched, protocol, route.timeout.stream.0)))

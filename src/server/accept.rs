@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -58,6 +59,8 @@ pub async fn accept<T, F, S>(
     S: Fn(Accepted) -> F + Clone + 'static,
 {
     let Socket { listener, socket } = socket;
+    // A proxy writes whole messages, so there is nothing to wait for. Connections have it from the socket that they come to.
+    let _ = SockRef::from(&socket).set_tcp_nodelay(true);
     let socket = match tokio::net::TcpListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(%error, listener = %listener.bound, "registering a listener"),
@@ -114,8 +117,6 @@ fn is_of_one(error: &io::Error) -> bool {
 
 /// The handshake, where there is one, which may take so long. None: it came to nothing.
 async fn establish(stream: TcpStream, peer: SocketAddr, open: Open, place: Place, limit: Duration) -> Option<Accepted> {
-    // A proxy writes whole messages, so there is nothing to wait for.
-    let _ = stream.set_nodelay(true);
     let listener = place.listener();
     let Some(tls) = &listener.tls else {
         let protocol = listener.only_protocol();
@@ -123,7 +124,7 @@ async fn establish(stream: TcpStream, peer: SocketAddr, open: Open, place: Place
     };
     // Where the client came to; a listener on all addresses does not know.
     let local = stream.local_addr().unwrap_or(listener.bound);
-    let failed = match tokio::time::timeout(limit, tls.accept(stream, local)).await {
+    let failed = match Box::pin(tokio::time::timeout(limit, tls.accept(stream, local))).await {
         Ok(Ok((stream, protocol))) => return Some(Accepted { stream, peer, protocol: Some(protocol), open, place }),
         Ok(Err(error)) => error,
         Err(_) => io::ErrorKind::TimedOut.into(),

@@ -10,18 +10,19 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use http::{Method, StatusCode};
+use http::Method;
 
 use super::drain::Open;
+use super::respond::{Asked, respond};
 use crate::error::RequestError;
 use crate::http1::body::{Link, Reader};
 use crate::http1::head::{self, Framing, Limits};
 use crate::http1::{Connection, Incoming, Shared, encode};
 use crate::http2::PREFACE;
-use crate::message::{Frame, Known, Length, ResponseHead, Version};
+use crate::message::{Known, Length, Version};
 use crate::proxy::body::{Body, From, Interim, Upload};
 use crate::proxy::headers::Client;
-use crate::proxy::upgrade::Duplex;
+use crate::proxy::upgrade::{Duplex, Tunnel};
 use crate::proxy::{self, Request, Response, Worker, reply};
 use crate::snapshot::Rules;
 use crate::stream::Stream;
@@ -39,6 +40,9 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 /// asked; others that end theirs have given up, and their requests would keep endpoints busy for nothing.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
 
+/// How long no request may come before the connection holds no more than it needs to wait.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// What may be read ahead while a request is worked on: what the client has pipelined.
 const AHEAD: usize = 16 << 10;
 
@@ -55,14 +59,9 @@ enum Next {
     Request(Box<head::Request>),
     Refused(RequestError),
     Http2,
+    /// Nothing for [`QUIET`].
+    Quiet,
     Closed,
-}
-
-/// One request's facts that its response depends on.
-struct Asked {
-    head: bool,
-    version: Version,
-    keep_alive: bool,
 }
 
 /// Serves a connection to its end. `either`: the client may also speak HTTP/2, which its first bytes tell.
@@ -78,53 +77,111 @@ pub async fn serve(
 ) -> io::Result<Outcome> {
     let link = Link { connection: Connection::new(stream), reader: Reader::Over };
     let link: Shared = Rc::new(RefCell::new(link));
-    let mut first = true;
     timer::now();
     let mut rules = worker.snapshot().rules.clone();
+    let mut waiting = Waiting { first: true, either, ..Waiting::since(timer::recent()) };
     loop {
-        // All workers count those who hold them, so not for each request anew.
-        let latest = worker.snapshot();
-        if !Arc::ptr_eq(&rules, &latest.rules) {
-            rules = latest.rules.clone();
-        }
-        drop(latest);
-        let mut waiting = Waiting { seen: 0, began: None, since: timer::recent(), first, either: first && either };
         let next = poll_fn(|context| poll_request(&mut link.borrow_mut(), &mut waiting, &rules, open, context)).await?;
-        first = false;
         let request = match next {
-            Next::Request(request) => *request,
+            Next::Request(request) => request,
+            Next::Quiet => continue,
             Next::Closed => return Ok(Outcome::Over),
             Next::Http2 => {
                 let (stream, input) = take(link)?.connection.into_parts();
                 return Ok(Outcome::Http2(stream, input));
             }
-            Next::Refused(error) => return refuse(&link, worker, client, &error).await.map(|()| Outcome::Over),
+            Next::Refused(error) => {
+                return Box::pin(refuse(&link, worker, client, &error)).await.map(|()| Outcome::Over);
+            }
         };
+        match Box::pin(busy(&link, worker, client, &mut rules, open, request)).await? {
+            After::Quiet(since) => waiting = Waiting::since(since),
+            After::Over => return Ok(Outcome::Over),
+            After::Linger => return Box::pin(linger(&link)).await.map(|()| Outcome::Over),
+            After::Refused(error) => {
+                return Box::pin(refuse(&link, worker, client, &error)).await.map(|()| Outcome::Over);
+            }
+            After::Tunnel(tunnel) => {
+                let client = Duplex::Http1(Box::new(take(link)?.connection));
+                return Box::pin(tunnel.run(client, |waker| open.ending(waker))).await.map(|()| Outcome::Over);
+            }
+        }
+    }
+}
+
+/// What comes after requests.
+enum After {
+    /// None has come for [`QUIET`]; since when the connection is idle.
+    Quiet(Instant),
+    /// Nothing: the connection may be closed as it is.
+    Over,
+    /// The end, for which the client has to be heard out.
+    Linger,
+    /// Something that cannot be understood.
+    Refused(RequestError),
+    /// Something that is no HTTP.
+    Tunnel(Box<Tunnel>),
+}
+
+/// Answers a request and those that follow soon. In memory of its own, three times as much as all else of a connection, which
+/// is given back when none comes.
+///
+/// # Errors
+/// What ended the connection before an answer was complete.
+async fn busy(
+    link: &Shared,
+    worker: &Worker,
+    client: &Client,
+    rules: &mut Arc<Rules>,
+    open: &mut Open,
+    mut request: Box<head::Request>,
+) -> io::Result<After> {
+    loop {
         let asked = Asked {
             head: request.head.method == Method::HEAD,
             version: request.head.version,
             keep_alive: request.keep_alive,
         };
-        let working = pin!(proxy::handle(worker, client, received(request, &link)));
-        let Some(response) = unless_gone(&link, working).await else { return Ok(Outcome::Over) };
+        link.borrow_mut().connection.keep();
+        let working = pin!(proxy::handle(worker, client, received(*request, link)));
+        let Some(response) = unless_gone(link, working).await else { return Ok(After::Over) };
         let Response { head, body, idle, place, mut note } = response;
         if let Body::Tunnel(tunnel) = body {
-            encode::response(&mut link.borrow_mut().connection.output, &head);
-            let connection = Box::new(take(link)?.connection);
-            drop(place);
+            encode::response(link.borrow_mut().connection.output(), &head);
             note.iter_mut().for_each(|note| note.sent(0, true));
-            drop(note);
-            return tunnel.run(Duplex::Http1(connection), |waker| open.ending(waker)).await.map(|()| Outcome::Over);
+            return Ok(After::Tunnel(tunnel));
         }
         let patience = Patience::new(idle, rules.limits.min_rate.0);
         let mut sent = 0;
-        let responded = respond(&link, head, body, &asked, patience, open, &mut sent).await;
+        let responded = respond(link, head, body, &asked, patience, open, &mut sent).await;
         note.iter_mut().for_each(|note| note.sent(sent, responded.is_ok()));
         drop((place, note));
         if !responded? {
-            return linger(&link).await.map(|()| Outcome::Over);
+            // Who has said that this was the last request, and has sent it to its end, has nothing more to say.
+            let over = !asked.keep_alive && is_finished(&link.borrow());
+            return Ok(if over { After::Over } else { After::Linger });
         }
+
+        // All workers count those who hold them, so not for each request anew.
+        let latest = worker.snapshot();
+        if !Arc::ptr_eq(rules, &latest.rules) {
+            *rules = latest.rules.clone();
+        }
+        drop(latest);
+        let mut waiting = Waiting { busy: true, ..Waiting::since(timer::recent()) };
+        let next = poll_fn(|context| poll_request(&mut link.borrow_mut(), &mut waiting, rules, open, context)).await?;
+        request = match next {
+            Next::Request(request) => request,
+            Next::Quiet => return Ok(After::Quiet(waiting.since)),
+            Next::Refused(error) => return Ok(After::Refused(error)),
+            Next::Closed | Next::Http2 => return Ok(After::Over),
+        };
     }
+}
+
+/// Whether all that came was used, and whoever reads the end of our side can tell that it is one.
+fn is_finished(link: &Link) -> bool {
+    link.reader.is_over() && link.connection.input.is_empty() && !link.connection.is_tls()
 }
 
 /// The connection, which nobody else holds any more.
@@ -151,6 +208,15 @@ struct Waiting {
     first: bool,
     /// It may be HTTP/2.
     either: bool,
+    /// There was a request just before.
+    busy: bool,
+}
+
+impl Waiting {
+    /// For a request that is not the first.
+    fn since(since: Instant) -> Waiting {
+        Waiting { seen: 0, began: None, since, first: false, either: false, busy: false }
+    }
 }
 
 fn poll_request(
@@ -182,8 +248,10 @@ fn poll_request(
         (None, None) if waiting.first => waiting.since + header,
         (None, None) => waiting.since + idle,
     };
-    ready!(connection.timer.poll(deadline, context));
+    let quiet = waiting.busy && waiting.began.is_none() && waiting.since + QUIET < deadline;
+    ready!(connection.timer.poll(if quiet { waiting.since + QUIET } else { deadline }, context));
     Poll::Ready(Ok(match waiting.began {
+        None if quiet => Next::Quiet,
         // Nobody waits for an answer.
         None => Next::Closed,
         Some(_) => Next::Refused(RequestError::ClientHead(header)),
@@ -205,6 +273,12 @@ fn take_request(connection: &mut Connection, waiting: &mut Waiting, rules: &Rule
         fields: rules.limits.headers as usize,
         target: rules.limits.uri.0 as usize,
     };
+    if waiting.seen == 0
+        && let Some((request, length)) = head::whole_request(input, &limits)
+    {
+        input.advance(length);
+        return Some(Next::Request(Box::new(request)));
+    }
     let length = match head::end(input, &mut waiting.seen, limits.head) {
         Ok(Some(length)) => length,
         Ok(None) => return None,
@@ -242,7 +316,7 @@ async fn unless_gone(link: &Shared, mut working: Pin<&mut impl Future<Output = R
 }
 
 /// Reads what the client sends ahead of its turn.
-fn poll_ahead(link: &mut Link, context: &mut Context<'_>) -> io::Result<()> {
+pub(super) fn poll_ahead(link: &mut Link, context: &mut Context<'_>) -> io::Result<()> {
     let Link { connection, reader } = link;
     while reader.is_over() && connection.input.len() < AHEAD && !connection.has_ended() {
         match connection.poll_head(context) {
@@ -251,175 +325,6 @@ fn poll_ahead(link: &mut Link, context: &mut Context<'_>) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Whether nobody listens to an event stream any more: its clients never end just their own side.
-fn poll_gone(link: &mut Link, context: &mut Context<'_>) -> bool {
-    poll_ahead(link, context).is_err() || link.connection.has_ended()
-}
-
-/// Sends a response, and counts the bytes of its body. Says whether the connection can take another request.
-async fn respond(
-    link: &Shared,
-    mut head: ResponseHead,
-    mut body: Body,
-    asked: &Asked,
-    mut patience: Patience,
-    open: &mut Open,
-    sent: &mut u64,
-) -> io::Result<bool> {
-    let mut keep = asked.keep_alive && poll_fn(|context| Poll::Ready(open.ending(context.waker()).is_none())).await;
-    if keep && !link.borrow().reader.is_over() {
-        // A body that is here already, and that nobody wanted, is no reason to close.
-        keep = matches!(body, Body::Endpoint(_)) || poll_fn(|context| Poll::Ready(skip(link, context))).await;
-        keep &= link.borrow().reader.is_over();
-    }
-    let framing = frame(&mut head, &body, asked);
-    keep &= framing != Framing::UntilClose && !link.borrow().connection.has_ended();
-    if !keep {
-        head.fields.set(Known::Connection, b"close");
-    } else if asked.version == Version::Http10 {
-        head.fields.set(Known::Connection, b"keep-alive");
-    }
-    encode::response(&mut link.borrow_mut().connection.output, &head);
-    if asked.head || framing == Framing::None {
-        body = Body::Full(bytes::Bytes::new());
-    }
-    let mut sending = Sending { body, framing, stream: head.is_event_stream(), over: false, put: 0 };
-    let outcome = poll_fn(|context| sending.poll(link, &mut patience, context)).await;
-    *sent = sending.put;
-    match outcome {
-        Ok(()) => Ok(keep),
-        Err(error) => {
-            // The end of the connection is all that tells this client the end of the body, so it must not look like one.
-            if framing == Framing::UntilClose {
-                link.borrow().connection.reset();
-            }
-            Err(error)
-        }
-    }
-}
-
-/// How a response's body goes to this client, and what its head says of that.
-fn frame(head: &mut ResponseHead, body: &Body, asked: &Asked) -> Framing {
-    let bodiless = head.status.is_informational() || head.status == StatusCode::NO_CONTENT;
-    if bodiless {
-        head.fields.remove(Known::ContentLength);
-        return Framing::None;
-    }
-    // What the length would be, if the endpoint said so.
-    if head.status == StatusCode::NOT_MODIFIED || asked.head && matches!(body, Body::Endpoint(_)) {
-        return Framing::None;
-    }
-    match body.length() {
-        Length::Known(length) => {
-            head.fields.set(Known::ContentLength, encode::itoa(length, &mut [0; 20]));
-            if length == 0 { Framing::None } else { Framing::Length(length) }
-        }
-        Length::Unknown => {
-            head.fields.remove(Known::ContentLength);
-            if asked.version == Version::Http10 {
-                return Framing::UntilClose;
-            }
-            head.fields.set(Known::TransferEncoding, b"chunked");
-            Framing::Chunked
-        }
-    }
-}
-
-/// Takes in what has arrived of a body that nobody reads. Says whether that was all of it.
-fn skip(link: &Shared, context: &mut Context<'_>) -> bool {
-    let Link { connection, reader } = &mut *link.borrow_mut();
-    for _ in 0..16 {
-        match reader.poll_frame(connection, context) {
-            Poll::Ready(Some(Ok(_))) => {}
-            Poll::Ready(None) => return true,
-            Poll::Ready(Some(Err(_))) | Poll::Pending => return false,
-        }
-    }
-    reader.is_over()
-}
-
-/// A response's body on its way to the client.
-struct Sending {
-    body: Body,
-    framing: Framing,
-    /// It may be silent for long, and somebody who is gone is noticed only by listening.
-    stream: bool,
-    over: bool,
-    /// Bytes of the body so far.
-    put: u64,
-}
-
-impl Sending {
-    /// Ready once everything is written.
-    ///
-    /// # Errors
-    /// If the connection, the body or the client's patience fails: the response is incomplete then.
-    fn poll(&mut self, link: &Shared, patience: &mut Patience, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let mut starved = false;
-            if !self.over && link.borrow().connection.has_room() {
-                // Not while the connection is borrowed: the body may be waiting for more of the request.
-                match self.body.poll_frame(context) {
-                    Poll::Ready(Some(Ok(frame))) => self.put(&mut link.borrow_mut().connection, frame),
-                    Poll::Ready(None) => self.end(&mut link.borrow_mut().connection),
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(io::Error::other(error))),
-                    Poll::Pending => starved = true,
-                }
-            }
-            let mut moved = 0;
-            let flushed = link.borrow_mut().connection.poll_flush(context, &mut moved);
-            if moved > 0 {
-                patience.moved(moved);
-            }
-            match flushed {
-                Poll::Ready(Ok(())) if self.over => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(())) if starved => {
-                    patience.rest();
-                    if self.stream && poll_gone(&mut link.borrow_mut(), context) {
-                        return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-                    }
-                    return Poll::Pending;
-                }
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if !self.over && !starved && link.borrow().connection.has_room() => {}
-                Poll::Pending => {
-                    self.body.rest();
-                    ready!(link.borrow_mut().connection.timer.poll(patience.deadline(), context));
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")));
-                }
-            }
-        }
-    }
-
-    fn put(&mut self, connection: &mut Connection, frame: Frame) {
-        if let Frame::Data(data) = &frame {
-            self.put += data.len() as u64;
-        }
-        match (frame, self.framing) {
-            (Frame::Data(data), Framing::Chunked) => connection.put_chunk(data),
-            (Frame::Data(data), _) => {
-                connection.put(data);
-                self.over = self.framing != Framing::UntilClose && self.body.length() == Length::Known(0);
-            }
-            (Frame::Trailers(mut trailers), Framing::Chunked) => {
-                proxy::headers::trailers(&mut trailers);
-                encode::last_chunk(&mut connection.output, Some(&trailers));
-                self.over = true;
-            }
-            // There is no place for them.
-            (Frame::Trailers(_), _) => self.over = true,
-        }
-    }
-
-    fn end(&mut self, connection: &mut Connection) {
-        if self.framing == Framing::Chunked {
-            encode::last_chunk(&mut connection.output, None);
-        }
-        self.over = true;
-    }
 }
 
 /// Answers what could not be understood, and ends the connection: nobody knows where the next request would begin.
@@ -434,7 +339,7 @@ async fn refuse(link: &Shared, worker: &Worker, client: &Client, error: &Request
     }
     {
         let connection = &mut link.borrow_mut().connection;
-        encode::response(&mut connection.output, &head);
+        encode::response(connection.output(), &head);
         if let Body::Full(text) = &mut body {
             connection.put(std::mem::take(text));
         }

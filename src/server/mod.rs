@@ -5,6 +5,7 @@ pub mod drain;
 pub mod handover;
 pub mod http1;
 pub mod http2;
+mod respond;
 pub mod listener;
 pub mod sockets;
 mod stream;

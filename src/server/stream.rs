@@ -50,11 +50,12 @@ impl Setup {
 
 /// Begins to answer a request.
 pub(super) fn begin(setup: &Rc<Setup>, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
-    let setup = setup.clone();
-    tokio::task::spawn_local(async move { serve(&setup, request, Responder::new(respond)).await });
+    // In a box because the runtime moves it several times, and it is large.
+    tokio::task::spawn_local(Box::pin(serve(setup.clone(), request, Responder::new(respond))));
 }
 
-async fn serve(setup: &Setup, request: http::Request<RecvStream>, stream: Responder) {
+async fn serve(setup: Rc<Setup>, request: http::Request<RecvStream>, stream: Responder) {
+    let setup = &*setup;
     let (parts, incoming) = request.into_parts();
     let head = match convert::request(parts, &setup.limits) {
         Ok(head) => head,

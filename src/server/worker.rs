@@ -112,7 +112,7 @@ async fn serve(accepted: accept::Accepted, worker: Rc<Worker>) {
         }
     };
     if let Some((stream, read)) = http2 {
-        match http2::serve(stream, read, worker.clone(), client, &mut open).await {
+        match Box::pin(http2::serve(stream, read, worker.clone(), client, &mut open)).await {
             End::Over => {}
             End::Abuse(offence) => {
                 worker.metrics.abused();

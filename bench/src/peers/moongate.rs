@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::{Layout, Missing, skip, succeed};
 
 /// What turns the access log on. A build that does not know it yet is measured without, and the notes say so.
-const ACCESS_LOG: &str = "[access_log]\npath = \"access.log\"\n";
+const ACCESS_LOG: &str = "[access_log]\npath = \"logs/access.log\"\n";
 
 /// Writes it, and tells the arguments.
 pub(super) fn write(layout: &Layout<'_>, notes: &mut Vec<String>) -> Result<Vec<String>, Missing> {
@@ -19,7 +19,9 @@ pub(super) fn write(layout: &Layout<'_>, notes: &mut Vec<String>) -> Result<Vec<
         let _ = writeln!(services, "[services.s{nth}]\nendpoints = [{addresses}]");
     }
     layout.write("services.toml", &services)?;
-    std::fs::create_dir_all(layout.dir.join("plugins")).map_err(anyhow::Error::from)?;
+    for dir in ["plugins", "logs"] {
+        std::fs::create_dir_all(layout.dir.join(dir)).map_err(anyhow::Error::from)?;
+    }
     let certificates = layout.certificates;
     let filter =
         |nth| format!("{{ plugin = \"set-header\", config = {{ name = \"x-filter-{nth}\", value = \"on\" }} }}");

@@ -78,6 +78,11 @@ impl Peer {
         self.address
     }
 
+    /// Its address as it is written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Whether it is a trusted proxy, and [`Received`] is worth gathering.
     pub fn is_trusted(&self) -> bool {
         self.trusted

@@ -91,8 +91,9 @@ pub(crate) enum InHand {
     Nothing,
     Configuring(Arc<super::Binding>),
     Picking(Picking),
-    Request(RequestInHand),
-    Response(ResponseInHand),
+    // In boxes: they are large, and this is moved at every pick.
+    Request(Box<RequestInHand>),
+    Response(Box<ResponseInHand>),
 }
 
 /// A request that needs an endpoint.
@@ -100,7 +101,7 @@ pub(crate) enum InHand {
 pub(crate) struct Picking {
     pub(crate) endpoints: Option<Arc<Endpoints>>,
     pub(crate) tried: Vec<u32>,
-    pub(crate) head: Option<RequestHead>,
+    pub(crate) head: Option<Box<RequestHead>>,
     pub(crate) client: Option<IpAddr>,
 }
 

@@ -81,7 +81,7 @@ pub(super) async fn exchange(
     call: Call<'_>,
     upload: Upload,
 ) -> Result<(head::Response, Exchange), Failed> {
-    encode::request(&mut wire.connection.output, call.head);
+    encode::request(wire.connection.output(), call.head);
     let idle = call.timeouts.idle.0;
     let sending = Sending {
         chunked: upload.length() == Length::Unknown,
@@ -193,7 +193,8 @@ impl Exchange {
         }
         loop {
             let mut starved = false;
-            if sending.stage == Stage::Taking && connection.has_room() {
+            // What comes in small pieces goes in larger ones.
+            while sending.stage == Stage::Taking && connection.has_room() && !starved {
                 match sending.upload.poll_frame(context) {
                     Poll::Ready(Some(Ok(frame))) => sending.put(connection, frame),
                     Poll::Ready(None) => sending.end(connection),
@@ -221,9 +222,9 @@ impl Exchange {
                     sending.stage = Stage::Broken;
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Pending if sending.stage == Stage::Taking && !starved && connection.has_room() => {}
                 Poll::Pending => {
                     sending.wait_for(Side::Endpoint);
+                    sending.upload.rest();
                     return Poll::Pending;
                 }
             }
@@ -255,7 +256,7 @@ impl Exchange {
                 Err(error) => return Poll::Ready(Err((RequestError::Upstream(error.to_string().into()), false))),
             }
             let empty = self.wire.connection.input.is_empty();
-            match self.wire.connection.poll_head(context) {
+            match self.wire.connection.poll_body(context) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err((RequestError::Upstream("it closed".into()), empty))),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => {
@@ -274,8 +275,15 @@ impl Exchange {
         if input.is_empty() {
             return Ok(None);
         }
-        let Some(length) = head::end(input, &mut waiting.seen, LIMITS.head)? else { return Ok(None) };
-        let response = head::response(&input[..length], &waiting.call.head.method, &LIMITS)?;
+        let method = &waiting.call.head.method;
+        let whole = if waiting.seen == 0 { head::whole_response(input, method, &LIMITS) } else { None };
+        let (response, length) = match whole {
+            Some(whole) => whole,
+            None => {
+                let Some(length) = head::end(input, &mut waiting.seen, LIMITS.head)? else { return Ok(None) };
+                (head::response(&input[..length], method, &LIMITS)?, length)
+            }
+        };
         input.advance(length);
         waiting.seen = 0;
         let status = response.head.status;
@@ -364,7 +372,7 @@ impl Sending {
             }
             Frame::Trailers(mut trailers) => {
                 super::super::headers::trailers(&mut trailers);
-                encode::last_chunk(&mut connection.output, Some(&trailers));
+                encode::last_chunk(connection.output(), Some(&trailers));
                 self.stage = Stage::Flushing;
             }
         }
@@ -372,7 +380,7 @@ impl Sending {
 
     fn end(&mut self, connection: &mut Connection) {
         if self.chunked {
-            encode::last_chunk(&mut connection.output, None);
+            encode::last_chunk(connection.output(), None);
         }
         self.stage = Stage::Flushing;
     }

@@ -173,7 +173,7 @@ impl Upstream {
     ) -> Result<Answer, SendError> {
         match endpoint.spec.scheme.is_http2() {
             false => self.send_http1(endpoint, call, upload).await,
-            true => self.send_http2(endpoint, call, upload).await,
+            true => Box::pin(self.send_http2(endpoint, call, upload)).await,
         }
     }
 
@@ -200,7 +200,8 @@ impl Upstream {
             let was_pooled = pooled.is_some();
             let wire = match pooled.take() {
                 Some(wire) => wire,
-                None => match self.connect(endpoint, call).await {
+                // Only few requests need it, and it would make the memory of all of them larger by half.
+                None => match Box::pin(self.connect(endpoint, call)).await {
                     Ok((stream, open)) => Wire { connection: Box::new(Connection::new(stream)), open },
                     Err(error) => {
                         if !matches!(error, RequestError::Overloaded) {
@@ -248,7 +249,7 @@ impl Upstream {
         let links = self.links(&endpoint.live);
         let mut refusals = 0;
         loop {
-            let (busy, new) = match links.take(|| self.connect(endpoint, call)).await {
+            let (busy, new) = match links.take(|| Box::pin(self.connect(endpoint, call))).await {
                 Ok(taken) => taken,
                 Err(error) => {
                     if !matches!(error, RequestError::Overloaded) {

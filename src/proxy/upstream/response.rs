@@ -60,7 +60,7 @@ impl ResponseBody {
     /// The client is slow or busy: what the endpoint does meanwhile is not its fault.
     pub fn rest(&mut self) {
         match &mut self.0 {
-            Over::Http1(body) => body.patience.rest(),
+            Over::Http1(body) => body.rest(),
             Over::Http2(body) => body.rest(),
         }
     }
@@ -175,6 +175,13 @@ impl Http1Body {
         }
     }
 
+    fn rest(&mut self) {
+        self.patience.rest();
+        if let Some(exchange) = &mut self.exchange {
+            exchange.connection().rest();
+        }
+    }
+
     /// `trouble`: what the endpoint is to blame for.
     fn give_up(&mut self, trouble: Option<Trouble>) {
         self.exchange = None;
@@ -195,7 +202,7 @@ impl Http1Body {
             && wire.connection.input.is_empty()
             && !wire.connection.has_ended()
         {
-            wire.connection.put_by();
+            wire.connection.keep();
             home.put(&lease.inflight, wire);
         }
     }

@@ -25,9 +25,11 @@ struct Said {
 /// One digit for the limits and one for the pieces, then what a client sends.
 pub fn request(data: &[u8]) {
     let (limits, piece, text) = settings(data);
-    let Some(head) = arrive(text, piece, limits) else { return };
+    let whole = head::whole_request(text, limits).map(|(read, length)| (said(&read), length));
+    let Some(head) = arrive(text, piece, limits) else { return assert_eq!(whole, None) };
     let read = head::request(head, limits);
     assert_eq!(read.as_ref().ok().map(said), plainly(head, limits), "{read:?}");
+    assert_eq!(whole, read.as_ref().ok().map(|read| (said(read), head.len())), "in one pass");
     match read {
         Ok(read) => sent_on(&read),
         Err(error) => deserved(error, head, limits),

@@ -29,9 +29,11 @@ pub fn response(data: &[u8]) {
     let (method, data) = choice(data, METHODS.len());
     let method = &METHODS[method];
     let (limits, piece, text) = settings(data);
-    let Some(head) = arrive(text, piece, limits) else { return };
+    let whole = head::whole_response(text, method, limits).map(|(read, length)| (said(&read), length));
+    let Some(head) = arrive(text, piece, limits) else { return assert_eq!(whole, None) };
     let read = head::response(head, method, limits);
     assert_eq!(read.as_ref().ok().map(said), plainly(head, method, limits), "{method} {read:?}");
+    assert_eq!(whole, read.as_ref().ok().map(|read| (said(read), head.len())), "in one pass");
     match read {
         Ok(read) => sent_on(&read, method),
         Err(HeadError::Malformed(why)) => assert!(!why.is_empty()),

@@ -8,6 +8,8 @@ pub mod message;
 pub mod registry;
 #[path = "../../../../src/routes.rs"]
 pub mod routes;
+#[path = "../../../../src/scan.rs"]
+pub mod scan;
 #[path = "../../../../src/watch.rs"]
 pub mod watch;
 
