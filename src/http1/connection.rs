@@ -55,7 +55,7 @@ impl Shared {
     }
 
     /// The place to read to, with room for so many bytes.
-    fn to_read(&mut self, room: usize) -> &mut BytesMut {
+    fn place(&mut self, room: usize) -> &mut BytesMut {
         if !self.read.try_reclaim(BODY) && self.read.capacity() < room {
             self.read = BytesMut::with_capacity(BODY);
         }
@@ -153,7 +153,7 @@ impl Connection {
             // Whether it was lent or its own, nothing is left in it.
             self.input = BytesMut::new();
             let read = Shared::with(|shared| {
-                let place = shared.to_read(room);
+                let place = shared.place(room);
                 let read = pin!(self.stream.read_buf(&mut (&mut *place).limit(room))).poll(context);
                 if let Poll::Ready(Ok(read @ 1..)) = read {
                     self.input = place.split_to(read);
