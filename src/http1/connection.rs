@@ -265,6 +265,8 @@ impl Connection {
             self.piece.advance(of_piece);
             self.tail = &self.tail[wrote - of_head - of_piece..];
         }
+        // Nothing is left of it, but it would keep all of what it was a part of.
+        self.piece = Bytes::new();
         let mut output = std::mem::take(&mut self.output);
         output.clear();
         Shared::put_by(output);

@@ -81,6 +81,32 @@ async fn bodies_stream_both_ways_whatever_their_size() {
     assert!(tail.ends_with(b"\r\n"), "{tail:?}");
 }
 
+#[tokio::test]
+async fn connections_that_rest_hold_nothing_of_what_went_over_them() {
+    const CLIENTS: usize = 100;
+    const BODY: usize = 100 << 10;
+    let echo = serving(|request| async { Response::new(request.into_body().boxed()) });
+    let gateway = in_front_of(&[echo.await], "workers = 1\n");
+    let upload = || {
+        let mut request = request("/s/", &[]).map(|_| Full::from(vec![b'x'; BODY]));
+        *request.method_mut() = http::Method::POST;
+        request
+    };
+    let mut clients = Vec::new();
+    let mut before = 0;
+    for nth in 0..CLIENTS {
+        let mut client = Client::to(gateway.http).await;
+        assert_eq!(client.send(upload()).await.unwrap().body.len(), BODY);
+        clients.push(client);
+        if nth == 4 {
+            before = gateway.memory();
+        }
+    }
+    // As many connections rest on the other side.
+    let each = gateway.memory().saturating_sub(before) / CLIENTS as u64;
+    assert!(each < 32 << 10, "{each} bytes a connection");
+}
+
 /// Sends a request whose body comes in pieces, each after a pause, and reads the answer.
 async fn slowly(address: SocketAddr, pieces: usize, pause: Duration) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
