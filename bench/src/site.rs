@@ -53,8 +53,8 @@ pub(crate) fn about(options: &Options) -> Vec<String> {
     let info = text("/proc/cpuinfo");
     let model = info.lines().find_map(|it| it.strip_prefix("model name")).unwrap_or_default();
     let kernel = text("/proc/sys/kernel/osrelease");
-    let mut all =
-        vec![format!("{cores} cores, {}, Linux {}", model.trim_start_matches(['\t', ':', ' ']), kernel.trim())];
+    let kernel = upstream(&kernel);
+    let mut all = vec![format!("{cores} cores, {}, Linux {}", model.trim_start_matches(['\t', ':', ' ']), kernel)];
     let versions = options.peers.iter().filter_map(|it| Some(format!("{it} {}", version(*it, &options.moongate)?)));
     all.push(versions.collect::<Vec<_>>().join(", "));
     all
@@ -75,5 +75,10 @@ fn version(kind: Kind, moongate: &Path) -> Option<String> {
     // Among paths, hashes and addresses: what starts like 1.2.
     let words = text.split(|it: char| it.is_whitespace() || it == '/').map(|it| it.trim_start_matches('v'));
     let mut versions = words.filter(|it| it.contains('.') && it.starts_with(|first: char| first.is_ascii_digit()));
-    versions.next().map(str::to_owned)
+    versions.next().map(|it| upstream(it).to_owned())
+}
+
+/// A version without what a distribution adds to it.
+fn upstream(version: &str) -> &str {
+    version.trim().split(['-', '+']).next().unwrap_or_default()
 }
