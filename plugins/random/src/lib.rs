@@ -29,7 +29,7 @@ impl Balancer for Random {
     }
 }
 
-moongate_plugin::balancer!(Random);
+moongate_plugin::plugin!(Random: Balancer);
 
 /// One of `choices`; none if there are none. Multiply and shift: no endpoint is more likely than another by more
 /// than `choices.len()` in 2^32, and there is no division.

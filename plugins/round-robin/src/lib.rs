@@ -23,7 +23,7 @@ impl Balancer for RoundRobin {
     }
 }
 
-moongate_plugin::balancer!(RoundRobin);
+moongate_plugin::plugin!(RoundRobin: Balancer);
 
 #[cfg(test)]
 mod tests {

@@ -15,10 +15,12 @@ pub mod imports {
                 import moongate:plugin/types@0.1.0;
                 import moongate:plugin/host@0.1.0;
                 import moongate:plugin/shared@0.1.0;
+                import moongate:plugin/store@0.1.0;
                 import moongate:plugin/endpoints@0.1.0;
                 import moongate:plugin/request-keys@0.1.0;
                 import moongate:plugin/request@0.1.0;
                 import moongate:plugin/response@0.1.0;
+                import moongate:plugin/bodies@0.1.0;
                 import moongate:plugin/filter-types@0.1.0;
             }
         ",
@@ -77,6 +79,28 @@ exporting!(
     "export_response_filter",
     "moongate_plugin::bindings::response_filter",
     "package moongate:sdk; world responses { export moongate:plugin/response-filter@0.1.0; }",
+    {
+        "moongate:plugin/types@0.1.0": crate::bindings::imports::moongate::plugin::types,
+        "moongate:plugin/filter-types@0.1.0": crate::bindings::imports::moongate::plugin::filter_types,
+    }
+);
+exporting!(
+    request_body_filter,
+    "moongate:sdk/request-bodies",
+    "export_request_body_filter",
+    "moongate_plugin::bindings::request_body_filter",
+    "package moongate:sdk; world request-bodies { export moongate:plugin/request-body-filter@0.1.0; }",
+    {
+        "moongate:plugin/types@0.1.0": crate::bindings::imports::moongate::plugin::types,
+        "moongate:plugin/filter-types@0.1.0": crate::bindings::imports::moongate::plugin::filter_types,
+    }
+);
+exporting!(
+    response_body_filter,
+    "moongate:sdk/response-bodies",
+    "export_response_body_filter",
+    "moongate_plugin::bindings::response_body_filter",
+    "package moongate:sdk; world response-bodies { export moongate:plugin/response-body-filter@0.1.0; }",
     {
         "moongate:plugin/types@0.1.0": crate::bindings::imports::moongate::plugin::types,
         "moongate:plugin/filter-types@0.1.0": crate::bindings::imports::moongate::plugin::filter_types,

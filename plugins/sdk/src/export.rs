@@ -45,11 +45,25 @@ pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| crate::log(crate::Level::Error, &panic.to_string())));
 }
 
-/// Makes a [`Balancer`](crate::Balancer) the plugin.
+/// Makes a type the plugin, by the traits that are named: `plugin!(Sticky: Balancer, ResponseFilter);`. The first must be
+/// [`Balancer`](crate::Balancer), [`RequestFilter`](crate::RequestFilter) or [`ResponseFilter`](crate::ResponseFilter), and
+/// its `configure` is the one that is called. `schema = "…"` or `schema = include_str!("…")` behind them puts a JSON schema
+/// of the configuration into the file, which `moongate plugin inspect` shows.
 #[macro_export]
-macro_rules! balancer {
-    ($type:ident) => {
-        $crate::__plugin!($type, Balancer);
+macro_rules! plugin {
+    ($type:ident: $first:ident $(, $trait:ident)* $(; schema = $schema:expr)? $(;)?) => {
+        $crate::__plugin!($type, $first);
+        $crate::__exports!($first);
+        $($crate::__exports!($trait);)*
+        $($crate::__section!("config-schema", $schema);)?
+    };
+}
+
+/// What the gateway calls of each trait.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __exports {
+    (Balancer) => {
         const _: () = {
             use $crate::bindings::balancer::exports::moongate::plugin::balancer;
             impl balancer::Guest for __MoongatePlugin {
@@ -68,41 +82,7 @@ macro_rules! balancer {
             );
         };
     };
-}
-
-/// Makes a [`RequestFilter`](crate::RequestFilter) the plugin.
-#[macro_export]
-macro_rules! request_filter {
-    ($type:ident) => {
-        $crate::__plugin!($type, RequestFilter);
-        $crate::__on_request!();
-    };
-}
-
-/// Makes a [`ResponseFilter`](crate::ResponseFilter) the plugin.
-#[macro_export]
-macro_rules! response_filter {
-    ($type:ident) => {
-        $crate::__plugin!($type, ResponseFilter);
-        $crate::__on_response!();
-    };
-}
-
-/// Makes a type that is both a [`RequestFilter`](crate::RequestFilter) and a
-/// [`ResponseFilter`](crate::ResponseFilter) the plugin. `RequestFilter::configure` is the one that is called.
-#[macro_export]
-macro_rules! filter {
-    ($type:ident) => {
-        $crate::__plugin!($type, RequestFilter);
-        $crate::__on_request!();
-        $crate::__on_response!();
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __on_request {
-    () => {
+    (RequestFilter) => {
         const _: () = {
             use $crate::bindings::request_filter::exports::moongate::plugin::request_filter;
             impl request_filter::Guest for __MoongatePlugin {
@@ -118,12 +98,7 @@ macro_rules! __on_request {
             );
         };
     };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __on_response {
-    () => {
+    (ResponseFilter) => {
         const _: () = {
             use $crate::bindings::response_filter::exports::moongate::plugin::response_filter;
             impl response_filter::Guest for __MoongatePlugin {
@@ -138,6 +113,59 @@ macro_rules! __on_response {
             $crate::bindings::response_filter::export_response_filter!(
                 __MoongatePlugin with_types_in $crate::bindings::response_filter
             );
+        };
+    };
+    (RequestBodyFilter) => {
+        const _: () = {
+            use $crate::bindings::request_body_filter::exports::moongate::plugin::request_body_filter;
+            impl request_body_filter::Guest for __MoongatePlugin {
+                fn on_request_body(binding: u32, piece: Vec<u8>, last: bool) -> $crate::BodyVerdict {
+                    __MoongatePlugin::state(binding, |state| {
+                        let request = $crate::Request::in_hand();
+                        $crate::RequestBodyFilter::on_request_body(state, request, piece, last)
+                    })
+                }
+            }
+            #[cfg(target_arch = "wasm32")]
+            $crate::bindings::request_body_filter::export_request_body_filter!(
+                __MoongatePlugin with_types_in $crate::bindings::request_body_filter
+            );
+        };
+    };
+    (ResponseBodyFilter) => {
+        const _: () = {
+            use $crate::bindings::response_body_filter::exports::moongate::plugin::response_body_filter;
+            impl response_body_filter::Guest for __MoongatePlugin {
+                fn on_response_body(binding: u32, piece: Vec<u8>, last: bool) -> $crate::BodyVerdict {
+                    __MoongatePlugin::state(binding, |state| {
+                        let (request, response) = ($crate::Request::in_hand(), $crate::Response::in_hand());
+                        $crate::ResponseBodyFilter::on_response_body(state, request, response, piece, last)
+                    })
+                }
+            }
+            #[cfg(target_arch = "wasm32")]
+            $crate::bindings::response_body_filter::export_response_body_filter!(
+                __MoongatePlugin with_types_in $crate::bindings::response_body_filter
+            );
+        };
+    };
+}
+
+/// A custom section of the file.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section {
+    ($name:literal, $text:expr) => {
+        const _: () = {
+            #[cfg(target_arch = "wasm32")]
+            #[used]
+            #[allow(unsafe_code)]
+            #[unsafe(link_section = $name)]
+            static SECTION: [u8; $text.len()] = {
+                let mut bytes = [0; $text.len()];
+                bytes.copy_from_slice($text.as_bytes());
+                bytes
+            };
         };
     };
 }
@@ -182,16 +210,7 @@ macro_rules! __plugin {
             $crate::bindings::configurable::export_configurable!(
                 __MoongatePlugin with_types_in $crate::bindings::configurable
             );
-
-            #[cfg(target_arch = "wasm32")]
-            #[used]
-            #[allow(unsafe_code)]
-            #[unsafe(link_section = "version")]
-            static VERSION: [u8; env!("CARGO_PKG_VERSION").len()] = {
-                let mut bytes = [0; env!("CARGO_PKG_VERSION").len()];
-                bytes.copy_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
-                bytes
-            };
         };
+        $crate::__section!("version", env!("CARGO_PKG_VERSION"));
     };
 }

@@ -1,6 +1,7 @@
 //! What a plugin may ask of the gateway. Outside a gateway, as in unit tests, every call here panics.
 
-use crate::bindings::imports::moongate::plugin::{host, request, response};
+use crate::bindings::imports::moongate::plugin::bodies::Showing;
+use crate::bindings::imports::moongate::plugin::{bodies, host, request, response};
 
 pub use host::Level;
 
@@ -22,6 +23,11 @@ pub fn unix_ms() -> u64 {
 /// A random number. Not for secrets.
 pub fn random() -> u64 {
     host::random()
+}
+
+/// Where this gateway stands, as its configuration says; empty if that says nothing.
+pub fn zone() -> String {
+    host::zone()
 }
 
 /// Numbers that all workers share and that outlive instances, traps and new versions of the plugin.
@@ -57,12 +63,77 @@ pub mod shared {
     }
 }
 
+/// What this use of the plugin remembers by name: shared by all workers, outliving instances, traps and new versions,
+/// never written to disk. The configuration must allow it. 100,000 entries and 16 MiB at most.
+pub mod store {
+    use crate::bindings::imports::moongate::plugin::store;
+    use std::time::Duration;
+
+    pub use store::{read, remove};
+
+    fn milliseconds(lasts: Option<Duration>) -> u32 {
+        // 0 means without end, and what lasts no time at all is not that.
+        lasts.map_or(0, |lasts| u32::try_from(lasts.as_millis()).unwrap_or(u32::MAX).max(1))
+    }
+
+    /// The number of this name; 0 if there is none.
+    pub fn number(name: &str) -> u64 {
+        store::number(name)
+    }
+
+    /// Why a number stayed as it was.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Unchanged {
+        /// It is this one, and not what was expected.
+        Other(u64),
+        /// There is no room for another name.
+        Full,
+    }
+
+    /// Replaces the number of this name if it is `expected` (0: or if there is none). `lasts`: from now on; none:
+    /// without end.
+    pub fn exchange(name: &str, expected: u64, new: u64, lasts: Option<Duration>) -> Result<(), Unchanged> {
+        let store::Exchanged { before, replaced } = store::exchange(name, expected, new, milliseconds(lasts));
+        match replaced {
+            true => Ok(()),
+            false if before != expected => Err(Unchanged::Other(before)),
+            false => Err(Unchanged::Full),
+        }
+    }
+
+    /// Replaces the bytes of this name, at most 64 KiB. False: too long, or no room; what was there stays.
+    pub fn write(name: &str, value: &[u8], lasts: Option<Duration>) -> bool {
+        store::write(name, value, milliseconds(lasts))
+    }
+}
+
+/// How a body is shown to a filter that asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// Piece by piece as it comes, at most 64 KiB at a time.
+    Pieces,
+    /// All of it at once when it has ended, and not more than so many bytes (at most 16 MiB): a longer one ends the
+    /// exchange, with 413 for a request and 502 for a response.
+    Whole(u32),
+}
+
+impl From<Show> for Showing {
+    fn from(show: Show) -> Self {
+        match show {
+            Show::Pieces => Self::Pieces,
+            Show::Whole(most) => Self::Whole(most),
+        }
+    }
+}
+
 /// Live figures of the endpoints being picked from, over all workers, by index. Only in `pick`: elsewhere, and for
 /// an index out of range, they are 0.
 pub mod endpoints {
     /// All in-flight counts in one call, in index order: cheaper than [`inflight`] from three endpoints on.
     pub use crate::bindings::imports::moongate::plugin::endpoints::inflight_all;
-    pub use crate::bindings::imports::moongate::plugin::endpoints::{count, failures, inflight, latency_us, tried};
+    pub use crate::bindings::imports::moongate::plugin::endpoints::{
+        count, failures, inflight, latency_us, peak_us, tried,
+    };
 }
 
 /// What a balancer may know of the request.
@@ -176,6 +247,19 @@ impl Request {
     pub fn set_method(&self, method: &str) -> bool {
         request::set_method(method)
     }
+    /// What this use of the filter noted of this exchange; empty if nothing.
+    pub fn noted(&self) -> Vec<u8> {
+        request::noted()
+    }
+    /// Notes at most 4 KiB for the later calls that are about the same exchange. False, and nothing changes, beyond.
+    pub fn note(&self, value: &[u8]) -> bool {
+        request::note(value)
+    }
+    /// Asks for the body, to be given to [`RequestBodyFilter`](crate::RequestBodyFilter). Only in `on_request`; false
+    /// elsewhere, or if there is none. The configuration must allow it.
+    pub fn show_body(&self, how: Show) -> bool {
+        bodies::show_request(how.into())
+    }
 }
 
 /// The response in hand. Writers as in [`Request`].
@@ -214,5 +298,14 @@ impl Response {
     /// Removes that header.
     pub fn remove(&self, name: &str) -> bool {
         response::remove(name)
+    }
+    /// The endpoint that it is from, `ip:port`.
+    pub fn endpoint(&self) -> String {
+        response::endpoint()
+    }
+    /// Asks for the body, to be given to [`ResponseBodyFilter`](crate::ResponseBodyFilter). Only in `on_response`;
+    /// false elsewhere, or if there is none. The configuration must allow it.
+    pub fn show_body(&self, how: Show) -> bool {
+        bodies::show_response(how.into())
     }
 }

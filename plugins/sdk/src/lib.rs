@@ -1,5 +1,5 @@
-//! Write Moongate plugins in Rust: implement [`Balancer`], [`RequestFilter`] or [`ResponseFilter`] for a type and
-//! name it in [`balancer!`], [`request_filter!`], [`response_filter!`] or [`filter!`].
+//! Write Moongate plugins in Rust: implement [`Balancer`], [`RequestFilter`], [`ResponseFilter`], [`RequestBodyFilter`]
+//! or [`ResponseBodyFilter`] for a type, as many of them as it is, and name type and traits in [`plugin!`].
 //!
 //! The gateway uses one instance of a plugin for many routes and services. This crate hides that: each use is a
 //! value of your type, made by `configure`, and sees only its own calls.
@@ -21,7 +21,7 @@
 //!     }
 //! }
 //!
-//! moongate_plugin::balancer!(First);
+//! moongate_plugin::plugin!(First: Balancer);
 //! ```
 //!
 //! Build it with `cargo build --release --target wasm32-unknown-unknown` as a `cdylib`, and copy the `.wasm` into
@@ -36,13 +36,13 @@ pub mod export;
 mod host;
 mod json;
 
-pub use bindings::imports::moongate::plugin::filter_types::{Reply, Verdict};
+pub use bindings::imports::moongate::plugin::filter_types::{BodyVerdict, Reply, Verdict};
 pub use bindings::imports::moongate::plugin::types::Endpoint;
 pub use choice::{Turn, eligible};
 pub use config::Config;
-pub use host::{Level, Request, Response, endpoints, keys, log, now, random, shared, unix_ms};
+pub use host::{Level, Request, Response, Show, endpoints, keys, log, now, random, shared, store, unix_ms, zone};
 
-/// Decides which endpoint takes a request. Export with [`balancer!`].
+/// Decides which endpoint takes a request.
 pub trait Balancer: Sized {
     /// One use of the balancer. The error is shown to the operator, and that use does not go live.
     fn configure(config: Config<'_>) -> Result<Self, String>;
@@ -52,7 +52,7 @@ pub trait Balancer: Sized {
     fn pick(&mut self, turn: Turn) -> Option<u32>;
 }
 
-/// Sees each request of a route before an endpoint is picked. Export with [`request_filter!`] or [`filter!`].
+/// Sees each request of a route before an endpoint is picked.
 pub trait RequestFilter: Sized {
     /// One use of the filter. The error is shown to the operator, and that use does not go live.
     fn configure(config: Config<'_>) -> Result<Self, String>;
@@ -60,12 +60,27 @@ pub trait RequestFilter: Sized {
     fn on_request(&mut self, request: Request) -> Verdict;
 }
 
-/// Sees each response of a route before the client does. Export with [`response_filter!`], or with [`filter!`]
-/// together with [`RequestFilter`], whose `configure` is then the only one that is called.
+/// Sees each response of a route before the client does; of a [`Balancer`], those of the endpoints that it picked.
+///
+/// `configure` is only called of the trait that is named first in [`plugin!`]; the others keep what is given here.
 pub trait ResponseFilter: Sized {
     /// One use of the filter. The error is shown to the operator, and that use does not go live.
-    fn configure(config: Config<'_>) -> Result<Self, String>;
+    fn configure(_config: Config<'_>) -> Result<Self, String> {
+        unreachable!("the trait that is named first in `plugin!` configures")
+    }
     /// Reads and rewrites the response, or answers in its place. The request is as it was sent on; writing to it
     /// does nothing.
     fn on_response(&mut self, request: Request, response: Response) -> Verdict;
+}
+
+/// Sees the bodies of requests that it asked for with [`Request::show_body`].
+pub trait RequestBodyFilter: Sized {
+    /// A piece of a body, or all of it. `last`: nothing comes after this piece, which may be empty.
+    fn on_request_body(&mut self, request: Request, piece: Vec<u8>, last: bool) -> BodyVerdict;
+}
+
+/// Sees the bodies of responses that it asked for with [`Response::show_body`].
+pub trait ResponseBodyFilter: Sized {
+    /// A piece of a body, or all of it. `last`: nothing comes after this piece, which may be empty.
+    fn on_response_body(&mut self, request: Request, response: Response, piece: Vec<u8>, last: bool) -> BodyVerdict;
 }

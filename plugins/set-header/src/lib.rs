@@ -96,10 +96,6 @@ impl RequestFilter for SetHeader {
 }
 
 impl ResponseFilter for SetHeader {
-    fn configure(config: Config<'_>) -> Result<Self, String> {
-        RequestFilter::configure(config)
-    }
-
     fn on_response(&mut self, _request: Request, response: Response) -> Verdict {
         if self.on != On::Request {
             match self.mode {
@@ -112,7 +108,7 @@ impl ResponseFilter for SetHeader {
     }
 }
 
-moongate_plugin::filter!(SetHeader);
+moongate_plugin::plugin!(SetHeader: RequestFilter, ResponseFilter);
 
 #[cfg(test)]
 mod tests {

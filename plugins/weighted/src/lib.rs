@@ -37,7 +37,7 @@ impl Balancer for Weighted {
     }
 }
 
-moongate_plugin::balancer!(Weighted);
+moongate_plugin::plugin!(Weighted: Balancer);
 
 #[cfg(test)]
 mod tests {

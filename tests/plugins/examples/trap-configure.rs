@@ -16,4 +16,4 @@ impl Balancer for Fixture {
     }
 }
 
-moongate_plugin::balancer!(Fixture);
+moongate_plugin::plugin!(Fixture: Balancer);

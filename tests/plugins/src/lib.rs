@@ -24,7 +24,7 @@ macro_rules! pick {
             }
         }
 
-        moongate_plugin::balancer!(Fixture);
+        moongate_plugin::plugin!(Fixture: Balancer);
     };
 }
 
@@ -46,6 +46,6 @@ macro_rules! on_request {
             }
         }
 
-        moongate_plugin::request_filter!(Fixture);
+        moongate_plugin::plugin!(Fixture: RequestFilter);
     };
 }
