@@ -6,7 +6,6 @@ use std::{
     process::{Command, exit},
 };
 
-const BUNDLED: [&str; 4] = ["round-robin", "random", "weighted", "set-header"];
 const TARGET: &str = "wasm32-unknown-unknown";
 
 fn main() {
@@ -18,14 +17,31 @@ fn main() {
     if !target_is_installed() {
         fail(&format!("the target {TARGET} is not installed, run `rustup target add {TARGET}`"));
     }
-    build(&root, &out.join("plugins"));
-    for name in BUNDLED {
+    let names = names(&root);
+    build(&root, &names, &out.join("plugins"));
+    let mut list = String::new();
+    for name in &names {
         let file = name.replace('-', "_") + ".wasm";
         let built = out.join("plugins").join(TARGET).join("plugin").join(file);
         if let Err(error) = fs::copy(&built, out.join(name).with_extension("wasm")) {
             fail(&format!("copying {}: {error}", built.display()));
         }
+        list += &format!("    (\"{name}\", include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.wasm\"))),\n");
     }
+    if let Err(error) = fs::write(out.join("bundled.rs"), format!("&[\n{list}]\n")) {
+        fail(&format!("writing the list of bundled plugins: {error}"));
+    }
+}
+
+/// Everything in `plugins/` but the SDK.
+fn names(root: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(root.join("plugins")) else { fail("there is no directory plugins") };
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().ok();
+    let mut names: Vec<String> =
+        entries.flatten().filter(|it| it.path().join("Cargo.toml").exists()).filter_map(name).collect();
+    names.retain(|name| name != "sdk");
+    names.sort();
+    names
 }
 
 /// Asks the compiler where the target's libraries are; its own words, when they are missing, are many and unclear.
@@ -38,10 +54,10 @@ fn target_is_installed() -> bool {
 }
 
 /// A cargo of its own, with a target directory of its own because the outer cargo holds the lock of the usual one.
-fn build(root: &Path, target_dir: &Path) {
+fn build(root: &Path, names: &[String], target_dir: &Path) {
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets it"));
     cargo.current_dir(root).args(["build", "--locked", "--profile", "plugin", "--target", TARGET, "--target-dir"]);
-    cargo.arg(target_dir).args(BUNDLED.iter().flat_map(|name| ["-p", name]));
+    cargo.arg(target_dir).args(names.iter().flat_map(|name| ["-p", name]));
     // What the outer build was told is not meant for the plugins: flags for another target, instrumentation for
     // coverage, clippy in place of the compiler, jobs of a jobserver that is not inherited.
     for (name, _) in env::vars_os() {

@@ -12,7 +12,7 @@ use moongate::endpoint::Endpoints;
 use moongate::http1::encode;
 use moongate::http1::head::{self, Limits};
 use moongate::message::{Length, RequestHead};
-use moongate::plugin::host::RequestInHand;
+use moongate::plugin::host::{Exchange, Step};
 use moongate::plugin::instance::Turn;
 use moongate::plugin::{Binding, Engine, Instances, Kind, Numbers, Plugin, bundled, engine};
 use moongate::proxy::headers::{self, Client, RequestId};
@@ -47,10 +47,13 @@ fn routes(count: usize) -> Routes {
             matcher: Matcher { host: None, prefix, methods: Vec::new(), headers: Vec::new(), order },
             strip_prefix: true,
             service: "s".into(),
-            balancer: Use {
+            balancers: [Use {
                 binding: binding("round-robin", Kind::Balancer, "{}"),
                 on_failure: BalancerFailure::Fallback,
-            },
+                canary: None,
+                shadow: None,
+            }]
+            .into(),
             filters: Box::default(),
             timeout: Timeouts::default(),
             retries: 0,
@@ -126,11 +129,11 @@ fn plugins(criterion: &mut Criterion) {
     }
     let filter = plugin("set-header");
     let binding = binding("set-header", Kind::Filter, r#"{"name":"x-mine","value":"on"}"#);
-    let mut in_hand = Some(Box::new(RequestInHand { head: read(), original: "/".into(), client: CLIENT }));
+    let mut in_hand = Some(Box::new(Exchange::new(read(), "/".into(), CLIENT, 0)));
     criterion.bench_function("set-header sets a header", |bencher| {
         bencher.iter(|| {
             let lent = in_hand.take().expect("it came back");
-            let (back, verdict) = instances.on_request(&filter, &binding, lent);
+            let (back, verdict) = instances.filter(&filter, &binding, lent, Step::Request { body: false });
             in_hand = Some(back);
             verdict.expect("a verdict")
         });

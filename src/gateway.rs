@@ -3,9 +3,11 @@
 //! The control side (registries, plugin directory, configuration, publisher, admin API) runs on the calling thread's
 //! runtime; each worker has a thread of its own.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -69,12 +71,15 @@ pub struct Reload {
 /// Plugins as a configuration's directory and limits give them.
 ///
 /// # Errors
-/// If the engine or a bundled plugin cannot be started, which no configuration can help.
+/// If the engine cannot be started, or the directory for compiled plugins is not ours.
 pub fn plugins(config: &Config) -> Result<(Engine, Library, Scanner)> {
     let workers = workers(config);
     let limits = Limits { memory: config.plugins.memory_limit.0, call: config.plugins.call_timeout.0 };
-    let engine = Engine::new(limits)?;
-    let mut library = Library::new(engine.clone(), workers)?;
+    let mut engine = Engine::new(limits)?.standing(config.zone.clone());
+    if let Some(dir) = &config.plugins.cache {
+        engine = engine.caching(dir)?;
+    }
+    let mut library = Library::new(engine.clone(), workers, &config.plugins);
     let mut scanner = Scanner::new(engine.clone(), &config.plugins.dir, workers);
     for change in scanner.scan() {
         let uses = publisher::uses(config).filter(|(plugin, ..)| *plugin == change.name());
@@ -138,6 +143,7 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
     let drain = config.drain.0;
     let (checks, verdicts) = watch::channel(Verdicts::default());
     let publisher = Publisher::new(current.clone(), library, sources, verdicts, (connectors, followed), config.clone());
+    let publisher = publisher.hearing(engine.alarm());
     let (plugin_changes, plugins) = mpsc::channel(QUEUE);
     let (configs, new_configs) = mpsc::channel(QUEUE);
     tokio::spawn(health::run(current.clone(), publisher.published(), checks));
@@ -334,14 +340,13 @@ fn registries(config: &Config) -> (Vec<Source>, Vec<(&'static str, Arc<Stats>)>)
 /// Reads the configuration again when its file changes or SIGHUP comes, and hands on what is good.
 async fn follow(reload: Reload, mut config: Config, configs: mpsc::Sender<Config>, log: Option<Arc<Log>>) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
-    let mut watch = reload.file.as_ref().map(|file| {
-        let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
-        Watch::new(dir)
-    });
     let mut refused = None;
+    let mut watched = Watched::default();
     loop {
+        // What a refused configuration names is not known; what it lacks may be in the same directories.
+        watched.follow(reload.file.as_deref().into_iter().chain(config.texts()));
         let asked = tokio::select! {
-            () = changed(&mut watch) => false,
+            () = watched.changed() => false,
             _ = hangup.recv() => true,
         };
         if asked && let Some(log) = log.clone() {
@@ -349,11 +354,14 @@ async fn follow(reload: Reload, mut config: Config, configs: mpsc::Sender<Config
             tokio::task::spawn_blocking(move || log.reopen());
         }
         let text = reload.file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
-        let known = text.as_deref() == Some(&*config.source.text) || (text.is_some() && text == refused);
+        // The texts that plugins are given are part of the configuration.
+        let known = config.texts().next().is_none()
+            && (text.as_deref() == Some(&*config.source.text) || (text.is_some() && text == refused));
         if known && !asked {
             continue;
         }
         match (reload.read)() {
+            Ok(new) if !asked && new.is_as(&config) => {}
             Ok(new) => {
                 warn_of_restart(&config, &new);
                 refused = None;
@@ -362,6 +370,7 @@ async fn follow(reload: Reload, mut config: Config, configs: mpsc::Sender<Config
                     return;
                 }
             }
+            Err(_) if !asked && text.is_some() && text == refused => {}
             Err(mistakes) => {
                 refused = text;
                 tracing::error!("configuration refused, the one before stays:\n{mistakes}");
@@ -370,10 +379,32 @@ async fn follow(reload: Reload, mut config: Config, configs: mpsc::Sender<Config
     }
 }
 
-async fn changed(watch: &mut Option<Watch>) {
-    match watch {
-        Some(watch) => watch.changed().await,
-        None => std::future::pending().await,
+/// Directories that are watched together.
+#[derive(Default)]
+struct Watched(Vec<(PathBuf, Watch)>);
+
+impl Watched {
+    /// Watches those that these files are in, and no others.
+    fn follow<'a>(&mut self, files: impl Iterator<Item = &'a Path>) {
+        let dir = |file: &'a Path| file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let dirs: BTreeSet<&Path> = files.map(dir).collect();
+        self.0.retain(|(dir, _)| dirs.contains(&**dir));
+        for dir in dirs {
+            if self.0.iter().all(|(known, _)| known != dir) {
+                self.0.push((dir.to_owned(), Watch::new(dir)));
+            }
+        }
+    }
+
+    /// Completes when something may have changed in one of them.
+    async fn changed(&mut self) {
+        let all = self.0.iter_mut().map(|(_, watch)| Box::pin(watch.changed()));
+        let mut all: Vec<_> = all.collect();
+        std::future::poll_fn(|context| {
+            let ready = all.iter_mut().any(|watch| watch.as_mut().poll(context).is_ready());
+            if ready { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }
 
@@ -392,6 +423,9 @@ fn warn_of_restart(before: &Config, after: &Config) {
             ("plugins.dir", plugins.dir.display().to_string()),
             ("plugins.memory_limit", plugins.memory_limit.0.to_string()),
             ("plugins.call_timeout", format!("{:?}", plugins.call_timeout.0)),
+            ("plugins.cache", format!("{:?}", plugins.cache)),
+            ("plugins.capabilities", format!("{:?}", plugins.capabilities)),
+            ("zone", config.zone.to_string()),
             ("drain", format!("{:?}", config.drain.0)),
         ]
     };

@@ -19,6 +19,7 @@ use crate::config::{AutoRoutes, BalancerFailure, FilterFailure, PathPrefix, Time
 use crate::message::authority::Authority;
 use crate::message::{Known, RequestHead};
 use crate::plugin::Binding;
+use crate::plugin::canary::{Canary, Shadow};
 
 /// Where a request goes and what happens to it on the way.
 #[derive(Debug)]
@@ -31,8 +32,8 @@ pub struct Route {
     pub strip_prefix: bool,
     /// The service that takes the request.
     pub service: Arc<str>,
-    /// What picks the endpoint.
-    pub balancer: Use<BalancerFailure>,
+    /// What picks the endpoint; each after the first where the one before has no opinion.
+    pub balancers: Box<[Use<BalancerFailure>]>,
     /// What looks at requests in this order, and at responses in reverse.
     pub filters: Box<[Use<FilterFailure>]>,
     /// How long each step may take.
@@ -50,6 +51,18 @@ pub struct Use<F> {
     pub binding: Arc<Binding>,
     /// What a failure means to the request.
     pub on_failure: F,
+    /// Another version of the plugin, on a share of the calls.
+    pub canary: Option<Arc<Canary>>,
+    /// A balancer that is only compared.
+    pub shadow: Option<Arc<Shadow>>,
+}
+
+impl Route {
+    /// The canaries of this route, and what they stand in for.
+    pub fn canaries(&self) -> impl Iterator<Item = &Arc<Canary>> {
+        let balancers = self.balancers.iter().filter_map(|it| it.canary.as_ref());
+        balancers.chain(self.filters.iter().filter_map(|it| it.canary.as_ref()))
+    }
 }
 
 /// What a request must be like.
@@ -326,7 +339,13 @@ mod tests {
             },
             strip_prefix: true,
             service: "s".into(),
-            balancer: Use { binding: Arc::new(binding), on_failure: BalancerFailure::Fallback },
+            balancers: [Use {
+                binding: Arc::new(binding),
+                on_failure: BalancerFailure::Fallback,
+                canary: None,
+                shadow: None,
+            }]
+            .into(),
             filters: Box::default(),
             timeout: Timeouts::default(),
             retries: 0,

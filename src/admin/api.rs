@@ -1,9 +1,11 @@
 //! The admin API's JSON. Fields are only ever added.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use crate::config::plugins::Share;
 use crate::endpoint::Endpoint;
 use crate::plugin::library::Status;
 use crate::routes::{Route, Use};
@@ -96,7 +98,8 @@ fn route(route: &Route, kind: &str) -> Value {
         "headers": headers,
         "service": *route.service,
         "strip_prefix": route.strip_prefix,
-        "balancer": used(&route.balancer),
+        "balancer": route.balancers.first().map(used),
+        "fallback": route.balancers.iter().skip(1).map(used).collect::<Vec<_>>(),
         "filters": route.filters.iter().map(used).collect::<Vec<_>>(),
         "timeout": {
             "connect": humantime::format_duration(route.timeout.connect.0).to_string(),
@@ -110,11 +113,32 @@ fn route(route: &Route, kind: &str) -> Value {
 fn used<F: std::fmt::Debug>(it: &Use<F>) -> Value {
     // It was JSON when it was configured.
     let config: Value = serde_json::from_str(&it.binding.config).unwrap_or_default();
-    json!({
+    let mut value = json!({
         "plugin": *it.binding.plugin,
         "config": config,
         "on_failure": format!("{:?}", it.on_failure).to_lowercase(),
-    })
+    });
+    if let Some(canary) = &it.canary {
+        let (verdict, figures) = (canary.verdict(), canary.figures());
+        value["canary"] = json!({
+            "plugin": *canary.binding.plugin,
+            "share": f64::from(canary.share) / f64::from(Share::WHOLE),
+            "state": if verdict.is_some() { "rolled-back" } else { "active" },
+            "reason": verdict.as_ref().map(|it| &it.reason),
+            "since": verdict.as_ref().map(|it| time(it.at)),
+            "calls": figures.calls,
+            "failures": figures.failures,
+            "requests": figures.requests,
+            "errors": figures.errors,
+        });
+    }
+    if let Some(shadow) = &it.shadow {
+        let [same, different, failures] =
+            [&shadow.same, &shadow.different, &shadow.failures].map(|it| it.load(Relaxed));
+        value["shadow"] =
+            json!({ "plugin": *shadow.binding.plugin, "same": same, "different": different, "failures": failures });
+    }
+    value
 }
 
 /// What became of each plugin, by name.
@@ -124,12 +148,22 @@ pub(super) fn plugins(snapshot: &Snapshot) -> String {
 }
 
 fn plugin(status: &Status) -> Value {
-    let refused = status.refused.as_ref();
+    let (refused, quarantined) = (status.refused.as_ref(), status.quarantined.as_ref());
+    let state = match (&status.active, quarantined) {
+        (_, Some(_)) => "quarantined",
+        (Some(_), None) => "active",
+        (None, None) if status.available => "available",
+        (None, None) => "failed",
+    };
+    // What was taken out of service is graver than what never served.
+    let error = quarantined.map(|it| (&it.reason, it.at)).or(refused.map(|it| (&it.reason, it.at)));
     let mut value = json!({
         "name": *status.name,
-        "state": if status.active.is_some() { "active" } else { "failed" },
-        "error": refused.map(|it| &it.reason),
-        "error_at": refused.map(|it| time(it.at)),
+        "state": state,
+        "error": error.map(|it| it.0),
+        "error_at": error.map(|it| time(it.1)),
+        "quarantined": quarantined.map(|it| json!({ "sha256": it.sha256, "reason": it.reason, "at": time(it.at) })),
+        "bundled": status.available,
     });
     if let (Some(plugin), Some(value)) = (&status.active, value.as_object_mut()) {
         let described = &plugin.described;
@@ -139,6 +173,7 @@ fn plugin(status: &Status) -> Value {
             "wit": described.wit,
             "sha256": described.sha256,
             "size": described.size,
+            "capabilities": described.capabilities.iter().map(|it| it.name()).collect::<Vec<_>>(),
             "bundled": plugin.bundled,
             "loaded_at": time(plugin.loaded),
             "compile_ms": plugin.compile_time.as_secs_f64() * 1e3,

@@ -1,13 +1,17 @@
 //! The counters as Prometheus text (exposition format 0.0.4).
 
+use std::collections::HashSet;
 use std::fmt::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::State;
 use crate::endpoint::Endpoint;
 use crate::error::KINDS;
+use crate::plugin::canary::Canary;
 use crate::proxy::metrics::{BOUNDS, Worker};
 use crate::registry;
+use crate::routes::Route;
 use crate::server::listener::Listener;
 use crate::snapshot::{Service, Snapshot};
 
@@ -22,6 +26,7 @@ pub(super) fn text(state: &State, snapshot: &Snapshot) -> String {
         .and_then(|()| listeners(&mut out, state))
         .and_then(|()| endpoints(&mut out, snapshot))
         .and_then(|()| plugins(&mut out, snapshot))
+        .and_then(|()| tried(&mut out, snapshot))
         .and_then(|()| registries(&mut out, state, snapshot));
     out
 }
@@ -174,6 +179,59 @@ fn plugins(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     for status in &snapshot.plugins.status {
         let refused = u8::from(status.refused.is_some());
         writeln!(out, "moongate_plugin_refused{{plugin=\"{}\"}} {refused}", Label(&status.name))?;
+    }
+    let quarantined = "1 if the file's version was taken out of service because it kept failing.";
+    head(out, "moongate_plugin_quarantined", "gauge", quarantined)?;
+    for status in &snapshot.plugins.status {
+        let quarantined = u8::from(status.quarantined.is_some());
+        writeln!(out, "moongate_plugin_quarantined{{plugin=\"{}\"}} {quarantined}", Label(&status.name))?;
+    }
+    Ok(())
+}
+
+/// Versions that are tried on requests, by route and plugin.
+fn tried(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
+    let implicit = snapshot.services.values().filter_map(|service| service.implicit.as_ref());
+    let routes: Vec<_> = snapshot.routes.list().iter().chain(implicit).collect();
+    let mut canaries: Vec<_> = routes.iter().flat_map(|route| route.canaries().map(|it| (&route.name, it))).collect();
+    // Routes to one service share its balancer's, and a series may be there once.
+    let (mut seen, mut known) = (HashSet::new(), HashSet::new());
+    canaries.retain(|(route, it)| seen.insert(Arc::as_ptr(it).addr()) && known.insert((*route, &it.binding.plugin)));
+    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Canary) -> u64| {
+        if canaries.is_empty() {
+            return Ok(());
+        }
+        head(out, name, kind, help)?;
+        for (route, canary) in &canaries {
+            let (route, plugin) = (Label(route), Label(&canary.binding.plugin));
+            writeln!(out, "{name}{{route=\"{route}\",plugin=\"{plugin}\"}} {}", value(canary))?;
+        }
+        Ok(())
+    };
+    let (calls, failures) = ("Calls of a canary.", "Calls of a canary that failed.");
+    each("moongate_canary_calls_total", "counter", calls, &|it| it.figures().calls)?;
+    each("moongate_canary_failures_total", "counter", failures, &|it| it.figures().failures)?;
+    let errors = "Requests decided by a canary that failed at the endpoint.";
+    each("moongate_canary_errors_total", "counter", errors, &|it| it.figures().errors)?;
+    let back = "1 if the canary was found wanting and is called no more.";
+    each("moongate_canary_rolled_back", "gauge", back, &|it| it.verdict().is_some().into())?;
+
+    let of = |route: &Arc<Route>| -> Vec<_> {
+        route.balancers.iter().filter_map(|it| Some((route.name.clone(), it.shadow.clone()?))).collect()
+    };
+    let mut shadows: Vec<_> = routes.iter().flat_map(|route| of(route)).collect();
+    shadows.retain(|(_, it)| seen.insert(Arc::as_ptr(it).addr()));
+    if shadows.is_empty() {
+        return Ok(());
+    }
+    head(out, "moongate_shadow_picks_total", "counter", "Picks of a shadow beside those that counted.")?;
+    for (route, shadow) in &shadows {
+        let (route, plugin) = (Label(route), Label(&shadow.binding.plugin));
+        let outcomes = [("same", &shadow.same), ("different", &shadow.different), ("failed", &shadow.failures)];
+        for (outcome, count) in outcomes {
+            let labels = format!("route=\"{route}\",plugin=\"{plugin}\",outcome=\"{outcome}\"");
+            writeln!(out, "moongate_shadow_picks_total{{{labels}}} {}", count.load(Relaxed))?;
+        }
     }
     Ok(())
 }

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use super::document::Document;
 use super::mistakes::{Mistake, Mistakes};
+use super::plugins::AnyUse;
 use super::upstream::Settings;
-use super::{Config, Kind, Listener, Route, Source};
+use super::{Config, Kind, Listener, Route, Source, Used};
 
 /// Reads a configuration. Relative paths in it start at its own directory.
 pub fn load(path: &Path) -> Result<Config, Mistakes> {
@@ -49,6 +50,7 @@ fn read(text: &str, path: &Path) -> (Option<Config>, Mistakes) {
         }
         across(&config, &document, &mut all);
         resolve(&mut config, path.parent().unwrap_or(Path::new("")));
+        take_texts(&mut config, &document, &mut all);
         config.source = Source { path: path.to_owned(), text: text.into() };
         config
     });
@@ -58,20 +60,11 @@ fn read(text: &str, path: &Path) -> (Option<Config>, Mistakes) {
 /// Asks `known` about every use of a plugin: its name, what it is used as, and its configuration as JSON. What it
 /// says becomes a mistake at that use.
 pub fn check_plugins(config: &Config, known: &dyn Fn(&str, Kind, &str) -> Result<(), String>) -> Mistakes {
-    let mut uses = Vec::new();
-    let balancers = config.routes.iter().filter_map(|it| it.get_ref().balancer.as_ref());
-    for it in std::iter::once(&config.defaults.balancer).chain(balancers) {
-        uses.push((&it.plugin, Kind::Balancer, &it.config, &it.at));
-    }
-    let filters = config.routes.iter().filter_map(|it| it.get_ref().filters.as_ref()).flatten();
-    for it in config.defaults.filters.iter().chain(filters) {
-        uses.push((&it.plugin, Kind::Filter, &it.config, &it.at));
-    }
     let document = Document::parse(&config.source.text).ok();
     let mut all = Vec::new();
     // Asking runs the plugin, and a thousand routes may use it in the same way.
     let mut answers = HashMap::new();
-    for (plugin, kind, json, at) in uses {
+    for AnyUse { used: Used { plugin, config: json, at, .. }, kind } in config.uses() {
         let answer = answers.entry((&plugin.0, kind, json)).or_insert_with(|| known(&plugin.0, kind, json));
         let Err(message) = answer.clone() else { continue };
         all.push(match &document {
@@ -84,6 +77,8 @@ pub fn check_plugins(config: &Config, known: &dyn Fn(&str, Kind, &str) -> Result
         });
     }
     all.sort_by_key(|it| it.place.as_ref().map(|it| (it.line, it.column)));
+    // One that a canary has of the plugin in whose place it is stands at one place.
+    all.dedup_by(|a, b| a.place.is_some() && a.place == b.place && a.message == b.message);
     Mistakes { file: config.source.path.clone(), all }
 }
 
@@ -161,11 +156,55 @@ fn matches_same(a: &Route, b: &Route) -> bool {
     a.path_prefix == b.path_prefix && a.host == b.host && a.headers == b.headers && methods(a) == methods(b)
 }
 
+/// Bytes of a text that a plugin is given from a file.
+const TEXT: u64 = 1 << 20;
+
+/// Puts the texts of files into the configurations of the plugins that want them.
+fn take_texts(config: &mut Config, document: &Document<'_>, all: &mut Vec<Mistake>) {
+    for used in config.uses_mut() {
+        if used.files.is_empty() {
+            continue;
+        }
+        let Ok(serde_json::Value::Object(mut table)) = serde_json::from_str(&used.config) else { continue };
+        for (key, path) in &used.files {
+            let text = text_of(path.get_ref()).and_then(|text| match table.contains_key(key) {
+                true => Err(format!("\"config\" has a value for {key:?} too, and only one of them can be meant")),
+                false => Ok(text),
+            });
+            match text {
+                Ok(text) => drop(table.insert(key.clone(), text.into())),
+                // What a canary has of the plugin in whose place it is was told there.
+                Err(why) => {
+                    let mistake = document.mistake_at(&path.span(), why);
+                    if all.iter().all(|it| it.place != mistake.place) {
+                        all.push(mistake);
+                    }
+                }
+            }
+        }
+        used.config = serde_json::Value::Object(table).to_string().into();
+    }
+    all.sort_by_key(|it| it.place.as_ref().map(|it| (it.line, it.column)));
+}
+
+fn text_of(path: &Path) -> Result<String, String> {
+    let told = |error: std::io::Error| format!("reading {}: {error}", path.display());
+    let length = fs::metadata(path).map_err(told)?.len();
+    if length > TEXT {
+        return Err(format!("{} has {length} bytes; a plugin may be given {TEXT}", path.display()));
+    }
+    fs::read_to_string(path).map_err(told)
+}
+
 /// Makes relative paths start at `dir`.
 fn resolve(config: &mut Config, dir: &Path) {
     // `join` leaves an absolute path as it is.
     let resolve = |path: &mut PathBuf| *path = dir.join(&*path);
     resolve(&mut config.plugins.dir);
+    config.plugins.cache.as_mut().map(resolve);
+    for used in config.uses_mut() {
+        used.files.iter_mut().for_each(|(_, path)| resolve(path.get_mut()));
+    }
     config.handover.as_mut().map(resolve);
     config.access_log.iter_mut().for_each(|log| log.resolve(dir));
     let upstreams = config.services.values_mut().chain([&mut config.upstream]);

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +20,7 @@ pub mod listeners;
 pub mod mistakes;
 pub mod network;
 pub mod plugin_use;
+pub mod plugins;
 pub mod tls;
 pub mod upstream;
 pub mod values;
@@ -29,6 +29,9 @@ pub use access::AccessLog;
 pub use limits::{Limits, Paths};
 pub use listeners::{Listen, Listener, Protocol, Protocols};
 pub use network::Network;
+pub use plugins::{
+    Balancer, BalancerFailure, Canary, Capability, Filter, FilterFailure, Kind, OnFailure, Plugins, Used,
+};
 pub use upstream::Upstream;
 pub use values::{
     ByteSize, HeaderName, HostName, MethodName, PathPrefix, Percent, PluginName, Servers, ServiceName, Time, ZnodePath,
@@ -69,6 +72,10 @@ pub struct Config {
     pub registry: Registry,
     /// Where plugins come from and what they may use.
     pub plugins: Plugins,
+    /// Where this gateway stands, as endpoints name their zones; empty: nowhere in particular.
+    pub zone: Arc<str>,
+    /// What looks at the requests of all routes, before their own filters, and at responses after those.
+    pub filters: Vec<Filter>,
     /// A route for every discovered service; off if absent.
     pub auto_routes: Option<AutoRoutes>,
     /// How endpoints are treated.
@@ -110,6 +117,8 @@ impl Default for Config {
             access_log: None,
             registry: Registry::default(),
             plugins: Plugins::default(),
+            zone: "".into(),
+            filters: Vec::new(),
             auto_routes: None,
             upstream: Upstream::default(),
             services: BTreeMap::new(),
@@ -203,87 +212,6 @@ pub struct ServicesFile {
     pub path: PathBuf,
 }
 
-/// Where plugins come from and what they may use.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Plugins {
-    /// The directory whose `NAME.wasm` files are plugins. It need not exist.
-    pub dir: PathBuf,
-    /// Linear memory of one instance. 64 KiB to 4 GiB.
-    #[serde(deserialize_with = "values::memory_limit")]
-    pub memory_limit: ByteSize,
-    /// A call that takes longer is stopped. 1 ms to 60 s.
-    #[serde(deserialize_with = "values::call_timeout")]
-    pub call_timeout: Time,
-    /// What a failing plugin means to the request.
-    pub on_failure: OnFailure,
-}
-
-impl Default for Plugins {
-    fn default() -> Self {
-        Plugins {
-            dir: "plugins".into(),
-            memory_limit: ByteSize(64 << 20),
-            call_timeout: Time(Duration::from_millis(10)),
-            on_failure: OnFailure::default(),
-        }
-    }
-}
-
-/// What a use asks of a plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// To pick endpoints.
-    Balancer,
-    /// To look at requests, responses or both.
-    Filter,
-}
-
-impl std::fmt::Display for Kind {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str(match self {
-            Kind::Balancer => "balancer",
-            Kind::Filter => "filter",
-        })
-    }
-}
-
-/// What a failing plugin means to the request, by its kind.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OnFailure {
-    /// `fallback` or `reject`.
-    pub balancer: BalancerFailure,
-    /// `reject` or `skip`.
-    pub filter: FilterFailure,
-}
-
-impl Default for OnFailure {
-    fn default() -> Self {
-        OnFailure { balancer: BalancerFailure::Fallback, filter: FilterFailure::Reject }
-    }
-}
-
-/// What happens to a request whose balancer fails.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
-#[serde(rename_all = "lowercase")]
-pub enum BalancerFailure {
-    /// Native round robin decides.
-    Fallback,
-    /// 503.
-    Reject,
-}
-
-/// What happens to a request one of whose filters fails.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
-#[serde(rename_all = "lowercase")]
-pub enum FilterFailure {
-    /// 503: a filter may be what guards the route.
-    Reject,
-    /// As if the filter were not there.
-    Skip,
-}
-
 /// A route for every discovered service: `PREFIX<service>/rest` → `/rest`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -367,40 +295,6 @@ pub struct Route {
     /// costs the gateway the same whatever its size.
     #[serde(default)]
     pub max_body: Option<ByteSize>,
-}
-
-/// A balancer in use: `"name"` or `{ plugin = "name", config = { … }, on_failure = "…" }`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(from = "Spanned<plugin_use::PluginUse<BalancerFailure>>")]
-pub struct Balancer {
-    /// The name of the plugin.
-    pub plugin: PluginName,
-    /// What the plugin is configured with, as JSON.
-    pub config: Arc<str>,
-    /// Overrides [`OnFailure::balancer`].
-    pub on_failure: Option<BalancerFailure>,
-    /// Where in the file it is written, in bytes; empty: a default of ours.
-    pub at: Range<usize>,
-}
-
-impl Balancer {
-    fn named(name: &str) -> Balancer {
-        Balancer { plugin: PluginName(name.into()), config: "{}".into(), on_failure: None, at: 0..0 }
-    }
-}
-
-/// A filter in use, written as a balancer is.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(from = "Spanned<plugin_use::PluginUse<FilterFailure>>")]
-pub struct Filter {
-    /// The name of the plugin.
-    pub plugin: PluginName,
-    /// What the plugin is configured with, as JSON.
-    pub config: Arc<str>,
-    /// Overrides [`OnFailure::filter`].
-    pub on_failure: Option<FilterFailure>,
-    /// Where in the file it is written, in bytes.
-    pub at: Range<usize>,
 }
 
 /// How long each step of a request may take.

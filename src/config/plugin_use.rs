@@ -2,25 +2,30 @@
 //!
 //! Whether there is such a plugin and whether it accepts its configuration is asked in [`super::file`].
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use toml::Spanned;
 
-use super::{Balancer, BalancerFailure, Filter, FilterFailure, PluginName};
+use super::plugins::{Rollback, Share};
+use super::{Balancer, BalancerFailure, Canary, Filter, FilterFailure, PluginName, Used};
 
 /// A plugin in use: `"name"` or `{ plugin = "name", config = { … }, on_failure = "…" }`. `F`: what its failure may
 /// be said to mean.
 #[derive(Clone, Debug)]
 pub struct PluginUse<F> {
-    /// The name of the plugin.
-    pub plugin: PluginName,
-    /// The table `config` as JSON; `{}` if absent.
-    pub config: Arc<str>,
-    /// As written.
-    pub on_failure: Option<F>,
+    plugin: PluginName,
+    /// `{}` if absent.
+    config: Arc<str>,
+    files: Vec<(String, Spanned<PathBuf>)>,
+    on_failure: Option<F>,
+    fallback: Option<Box<Balancer>>,
+    canary: Option<Canary>,
+    shadow: Option<Used>,
 }
 
 #[derive(serde::Deserialize)]
@@ -28,15 +33,33 @@ pub struct PluginUse<F> {
 enum PluginUseKey {
     Plugin,
     Config,
+    Files,
     OnFailure,
+    Fallback,
+    Canary,
+    Shadow,
+}
+
+/// What a failure may be said to mean, by which balancers and filters are told apart.
+pub trait Meaning {
+    /// It is a balancer's.
+    const BALANCER: bool;
+}
+
+impl Meaning for BalancerFailure {
+    const BALANCER: bool = true;
+}
+
+impl Meaning for FilterFailure {
+    const BALANCER: bool = false;
 }
 
 // By hand: `untagged` would say "did not match any variant" at the whole value, for a mistake anywhere within.
-impl<'de, F: Deserialize<'de>> Deserialize<'de> for PluginUse<F> {
+impl<'de, F: Deserialize<'de> + Meaning> Deserialize<'de> for PluginUse<F> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Written<F>(PhantomData<F>);
 
-        impl<'de, F: Deserialize<'de>> Visitor<'de> for Written<F> {
+        impl<'de, F: Deserialize<'de> + Meaning> Visitor<'de> for Written<F> {
             type Value = PluginUse<F>;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,20 +68,39 @@ impl<'de, F: Deserialize<'de>> Deserialize<'de> for PluginUse<F> {
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
                 let plugin = text.parse().map_err(E::custom)?;
-                Ok(PluginUse { plugin, config: "{}".into(), on_failure: None })
+                let (files, fallback, canary, shadow) = (Vec::new(), None, None, None);
+                Ok(PluginUse { plugin, config: "{}".into(), files, on_failure: None, fallback, canary, shadow })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let (mut plugin, mut config, mut on_failure) = (None, None, None);
+                let (mut fallback, mut shadow, mut canary, mut files) = (None, None, None, BTreeMap::new());
+                let only = |key| match F::BALANCER {
+                    true => Ok(()),
+                    false => Err(A::Error::custom(format!("only a balancer can have a {key}"))),
+                };
                 while let Some(key) = map.next_key()? {
                     match key {
                         PluginUseKey::Plugin => plugin = Some(map.next_value()?),
                         PluginUseKey::Config => config = Some(map.next_value::<PluginConfig>()?.0),
+                        PluginUseKey::Files => files = map.next_value()?,
                         PluginUseKey::OnFailure => on_failure = Some(map.next_value()?),
+                        PluginUseKey::Fallback => {
+                            only("fallback")?;
+                            fallback = Some(Box::new(map.next_value::<Balancer>()?));
+                        }
+                        PluginUseKey::Shadow => {
+                            only("shadow")?;
+                            shadow = Some(Used::from(map.next_value::<Spanned<WrittenShadow>>()?));
+                        }
+                        PluginUseKey::Canary => canary = Some(map.next_value::<Spanned<WrittenCanary>>()?),
                     }
                 }
                 let plugin = plugin.ok_or_else(|| A::Error::missing_field("plugin"))?;
-                Ok(PluginUse { plugin, config: config.unwrap_or_else(|| "{}".into()), on_failure })
+                let config: Arc<str> = config.unwrap_or_else(|| "{}".into());
+                let files: Vec<_> = files.into_iter().collect();
+                let canary = canary.map(|written| Canary::of(written, &config, &files));
+                Ok(PluginUse { plugin, config, files, on_failure, fallback, canary, shadow })
             }
         }
 
@@ -66,23 +108,80 @@ impl<'de, F: Deserialize<'de>> Deserialize<'de> for PluginUse<F> {
     }
 }
 
+/// A shadow: a name, or a table with a configuration.
+#[derive(Clone, Debug)]
+struct WrittenShadow(PluginName, Arc<str>, BTreeMap<String, Spanned<PathBuf>>);
+
+impl<'de> Deserialize<'de> for WrittenShadow {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let written = PluginUse::<BalancerFailure>::deserialize(from)?;
+        let PluginUse { plugin, config, files, on_failure, fallback, canary, shadow } = written;
+        let more = [
+            ("on_failure", on_failure.is_some()),
+            ("fallback", fallback.is_some()),
+            ("canary", canary.is_some()),
+            ("shadow", shadow.is_some()),
+        ];
+        match more.iter().find(|(_, given)| *given) {
+            Some((key, _)) => Err(D::Error::custom(format!("a shadow only looks on, and can have no {key}"))),
+            None => Ok(WrittenShadow(plugin, config, files.into_iter().collect())),
+        }
+    }
+}
+
+impl From<Spanned<WrittenShadow>> for Used {
+    fn from(written: Spanned<WrittenShadow>) -> Used {
+        let at = written.span();
+        let WrittenShadow(plugin, config, files) = written.into_inner();
+        Used { plugin, config, files: files.into_iter().collect(), at }
+    }
+}
+
+/// A canary as it is written.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenCanary {
+    plugin: PluginName,
+    share: Share,
+    config: Option<PluginConfig>,
+    files: Option<BTreeMap<String, Spanned<PathBuf>>>,
+    #[serde(default)]
+    rollback: Rollback,
+}
+
+impl Canary {
+    fn of(written: Spanned<WrittenCanary>, config: &Arc<str>, main: &[(String, Spanned<PathBuf>)]) -> Canary {
+        let at = written.span();
+        let WrittenCanary { plugin, share, config: own, files, rollback } = written.into_inner();
+        // With a configuration of its own it does not want the other's files either.
+        let files = match (files, &own) {
+            (Some(files), _) => files.into_iter().collect(),
+            (None, Some(_)) => Vec::new(),
+            (None, None) => main.to_vec(),
+        };
+        let config = own.map_or_else(|| config.clone(), |own| own.0);
+        Canary { used: Used { plugin, config, files, at }, share: share.0, rollback }
+    }
+}
+
 impl From<Spanned<PluginUse<BalancerFailure>>> for Balancer {
     fn from(written: Spanned<PluginUse<BalancerFailure>>) -> Balancer {
         let at = written.span();
-        let PluginUse { plugin, config, on_failure } = written.into_inner();
-        Balancer { plugin, config, on_failure, at }
+        let PluginUse { plugin, config, files, on_failure, fallback, canary, shadow } = written.into_inner();
+        Balancer { used: Used { plugin, config, files, at }, on_failure, fallback, canary, shadow }
     }
 }
 
 impl From<Spanned<PluginUse<FilterFailure>>> for Filter {
     fn from(written: Spanned<PluginUse<FilterFailure>>) -> Filter {
         let at = written.span();
-        let PluginUse { plugin, config, on_failure } = written.into_inner();
-        Filter { plugin, config, on_failure, at }
+        let PluginUse { plugin, config, files, on_failure, canary, .. } = written.into_inner();
+        Filter { used: Used { plugin, config, files, at }, on_failure, canary }
     }
 }
 
 /// A table of anything, as JSON.
+#[derive(Clone, Debug)]
 struct PluginConfig(Arc<str>);
 
 impl<'de> Deserialize<'de> for PluginConfig {

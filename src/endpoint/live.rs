@@ -4,14 +4,15 @@
 //! the control side, see [`super::standing`], which they wake when there is something to judge.
 
 use std::cell::Cell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use tokio::sync::Notify;
 
 use super::Endpoint;
+use crate::timer;
 
 /// The figures of one endpoint. On a cache line of its own, because every request writes here; what is written rarely
 /// is on the next.
@@ -22,7 +23,6 @@ pub struct Live {
     pub id: u64,
     picks: AtomicU64,
     failed: AtomicU64,
-    refused: AtomicU64,
     inflight: AtomicU32,
     /// Connections with a request on them.
     busy: AtomicU32,
@@ -30,6 +30,10 @@ pub struct Live {
     open: AtomicU32,
     pending: AtomicU32,
     latency_us: AtomicU32,
+    /// The same, but what is slower counts in full.
+    peak_us: AtomicU32,
+    /// When both were last written, in [`seconds`].
+    sampled: AtomicU32,
     failures: AtomicU32,
     /// Failures since the last success, and the flags below.
     strikes: AtomicU32,
@@ -43,6 +47,7 @@ pub struct Live {
 struct Rare {
     /// The last failure, see [`Trouble::code`].
     trouble: AtomicU16,
+    refused: AtomicU64,
     ejections: AtomicU64,
     checks_passed: AtomicU64,
     checks_failed: AtomicU64,
@@ -61,6 +66,16 @@ const COUNT: u32 = (1 << 20) - 1;
 
 /// A new sample counts for 1/8 of the mean, as in TCP's smoothed round-trip time (RFC 6298).
 const SMOOTHING: u32 = 8;
+
+/// Seconds without a response after which a latency counts for half.
+const HALF_LIFE: u32 = 10;
+
+/// Seconds since this process first asked, by the coarse clock of the thread.
+fn seconds() -> u32 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let now = timer::recent();
+    now.saturating_duration_since(*BEGAN.get_or_init(|| now)).as_secs() as u32
+}
 
 /// `failures` counts in units of 1/65536, so that the mean can fall to nothing in integer steps.
 const ALL_FAILED: u32 = 1 << 16;
@@ -128,12 +143,13 @@ impl Live {
             id: IDS.fetch_add(1, Relaxed),
             picks: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
             inflight: AtomicU32::new(0),
             busy: AtomicU32::new(0),
             open: AtomicU32::new(0),
             pending: AtomicU32::new(0),
             latency_us: AtomicU32::new(0),
+            peak_us: AtomicU32::new(0),
+            sampled: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             strikes: AtomicU32::new(0),
             earned: AtomicU32::new(0),
@@ -155,9 +171,23 @@ impl Live {
         }
     }
 
-    /// Decaying mean time to the response head; zero before the first.
+    /// Mean time to the response head, in which each response counts for an eighth, and which halves in every ten seconds
+    /// without one; zero before the first. So an endpoint that was slow, and is not asked for that, is tried again.
     pub fn latency(&self) -> Duration {
-        Duration::from_micros(self.latency_us.load(Relaxed).into())
+        self.aged(&self.latency_us, seconds())
+    }
+
+    /// The same, but a slower response counts in full and at once: Finagle's peak EWMA.
+    pub fn peak(&self) -> Duration {
+        self.aged(&self.peak_us, seconds())
+    }
+
+    fn aged(&self, figure: &AtomicU32, now: u32) -> Duration {
+        let figure = figure.load(Relaxed);
+        let halvings = now.saturating_sub(self.sampled.load(Relaxed)) / HALF_LIFE;
+        // Known, however long ago: zero would say that it was never asked.
+        let aged = figure.checked_shr(halvings).unwrap_or(0).max(figure.min(1));
+        Duration::from_micros(aged.into())
     }
 
     /// Decaying share of requests that failed, in thousandths.
@@ -172,7 +202,7 @@ impl Live {
 
     /// Requests that it did not get because of a limit.
     pub fn refused(&self) -> u64 {
-        self.refused.load(Relaxed)
+        self.rare.refused.load(Relaxed)
     }
 
     /// How often it was ejected.
@@ -250,10 +280,22 @@ impl Live {
     }
 
     fn sample(&self, after: Duration) {
+        self.sample_at(after, seconds());
+    }
+
+    fn sample_at(&self, after: Duration, now: u32) {
         let sample = u32::try_from(after.as_micros()).unwrap_or(u32::MAX).max(1);
-        let mean = self.latency_us.load(Relaxed);
         // Two workers may overwrite each other's sample: a mean does not mind, and a lock would cost more.
-        self.latency_us.store(if mean == 0 { sample } else { mean - mean / SMOOTHING + sample / SMOOTHING }, Relaxed);
+        let [mean, peak] = [&self.latency_us, &self.peak_us].map(|it| self.aged(it, now).as_micros() as u32);
+        // The longer ago the others are, the more this one counts.
+        let halvings = now.saturating_sub(self.sampled.load(Relaxed)) / HALF_LIFE;
+        let part = SMOOTHING.checked_shr(halvings).unwrap_or(0).max(1);
+        let smooth = |before: u32| if before == 0 { sample } else { before - before / part + sample / part };
+        self.latency_us.store(smooth(mean), Relaxed);
+        self.peak_us.store(if sample > peak { sample } else { smooth(peak) }, Relaxed);
+        if self.sampled.load(Relaxed) != now {
+            self.sampled.store(now, Relaxed);
+        }
         let failures = self.failures.load(Relaxed);
         if failures != 0 {
             self.failures.store(failures - failures.div_ceil(SMOOTHING), Relaxed);
@@ -278,7 +320,7 @@ impl Live {
         let within = count.fetch_add(1, Relaxed) < limit || limit == 0;
         if !within {
             count.fetch_sub(1, Relaxed);
-            self.refused.fetch_add(1, Relaxed);
+            self.rare.refused.fetch_add(1, Relaxed);
         }
         within
     }
@@ -459,6 +501,24 @@ mod tests {
         (0..200).for_each(|_| live.sample(SOON));
         assert_eq!(live.failures(), 0);
         assert!((790..=800).contains(&live.latency().as_micros()), "{:?}", live.latency());
+    }
+
+    #[test]
+    fn a_latency_ages_and_a_peak_counts_at_once() {
+        let endpoint = one(Settings::default());
+        let live = &endpoint.live;
+        let figures = |now| [&live.latency_us, &live.peak_us].map(|it| live.aged(it, now).as_micros());
+        assert_eq!(figures(7), [0, 0], "never asked");
+        live.sample_at(Duration::from_micros(800), 5);
+        live.sample_at(Duration::from_micros(8000), 5);
+        assert_eq!(figures(5), [1700, 8000]);
+        live.sample_at(Duration::from_micros(800), 5);
+        assert_eq!(figures(14), [1588, 7100]);
+        assert_eq!(figures(5 + HALF_LIFE), [794, 3550]);
+        assert_eq!(figures(u32::MAX), [1, 1], "known, though long ago");
+        // What comes then is not measured against what is long over.
+        live.sample_at(Duration::from_micros(900), 5 + 20 * HALF_LIFE);
+        assert_eq!(figures(5 + 20 * HALF_LIFE), [900, 900]);
     }
 
     #[test]

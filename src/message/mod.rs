@@ -208,6 +208,8 @@ pub enum BodyError {
     Slow(std::time::Duration),
     /// It is longer than the limit.
     TooLarge,
+    /// A filter that saw it has answered, or failed, instead of passing it on.
+    Refused,
 }
 
 impl std::fmt::Display for BodyError {
@@ -219,6 +221,7 @@ impl std::fmt::Display for BodyError {
             BodyError::Reset => out.write_str("the other side took it back"),
             BodyError::Slow(time) => write!(out, "nothing or too little moved in {time:?}"),
             BodyError::TooLarge => out.write_str("the body is longer than the limit"),
+            BodyError::Refused => out.write_str("a filter did not pass it on"),
         }
     }
 }

@@ -10,14 +10,18 @@ wasmtime::component::bindgen!({
         world everything {
             import moongate:plugin/host@0.1.0;
             import moongate:plugin/shared@0.1.0;
+            import moongate:plugin/store@0.1.0;
             import moongate:plugin/endpoints@0.1.0;
             import moongate:plugin/request-keys@0.1.0;
             import moongate:plugin/request@0.1.0;
             import moongate:plugin/response@0.1.0;
+            import moongate:plugin/bodies@0.1.0;
             export moongate:plugin/configurable@0.1.0;
             export moongate:plugin/balancer@0.1.0;
             export moongate:plugin/request-filter@0.1.0;
             export moongate:plugin/response-filter@0.1.0;
+            export moongate:plugin/request-body-filter@0.1.0;
+            export moongate:plugin/response-body-filter@0.1.0;
         }
     ",
     world: "moongate:gateway/everything",

@@ -2,9 +2,4 @@
 //! directory takes the place of one.
 
 /// Name and core module, which carries its component type.
-pub const BUNDLED: &[(&str, &[u8])] = &[
-    ("round-robin", include_bytes!(concat!(env!("OUT_DIR"), "/round-robin.wasm"))),
-    ("random", include_bytes!(concat!(env!("OUT_DIR"), "/random.wasm"))),
-    ("weighted", include_bytes!(concat!(env!("OUT_DIR"), "/weighted.wasm"))),
-    ("set-header", include_bytes!(concat!(env!("OUT_DIR"), "/set-header.wasm"))),
-];
+pub const BUNDLED: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/bundled.rs"));

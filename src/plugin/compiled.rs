@@ -1,16 +1,16 @@
 //! One version of one plugin: compiled, linked, and tried before it may serve.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::component::InstancePre;
 
 use super::bindings::exports::moongate::plugin as exports;
 use super::component::{self, Described};
 use super::host::{Host, LogBudget};
-use super::{Binding, Engine, Instances, Kind, Numbers};
+use super::{Binding, Engine, Instances, Kind, Kinds, Numbers};
 use crate::endpoint::Endpoints;
 use crate::registry;
 
@@ -28,8 +28,10 @@ pub struct Plugin {
     pub compile_time: Duration,
     /// What it did since, worker by worker.
     pub counters: Box<[Counters]>,
-    /// Tells versions apart, also where the bytes are the same.
-    pub(super) id: u64,
+    /// Tells versions apart, also where the bytes are the same; never zero.
+    pub id: u64,
+    /// It keeps failing, in these words.
+    pub(super) failing: OnceLock<String>,
     pub(super) log: Arc<LogBudget>,
     pub(super) pre: InstancePre<Host>,
     pub(super) exports: Indices,
@@ -41,6 +43,27 @@ pub(super) struct Indices {
     pub(super) balancer: Option<exports::balancer::GuestIndices>,
     pub(super) request_filter: Option<exports::request_filter::GuestIndices>,
     pub(super) response_filter: Option<exports::response_filter::GuestIndices>,
+    pub(super) request_body_filter: Option<exports::request_body_filter::GuestIndices>,
+    pub(super) response_body_filter: Option<exports::response_body_filter::GuestIndices>,
+}
+
+impl Indices {
+    fn of(pre: &InstancePre<Host>, kinds: Kinds) -> wasmtime::Result<Indices> {
+        /// Those of one interface, where it is exported.
+        macro_rules! of {
+            ($name:ident) => {
+                kinds.$name.then(|| exports::$name::GuestIndices::new(pre)).transpose()?
+            };
+        }
+        Ok(Indices {
+            configurable: exports::configurable::GuestIndices::new(pre)?,
+            balancer: of!(balancer),
+            request_filter: of!(request_filter),
+            response_filter: of!(response_filter),
+            request_body_filter: of!(request_body_filter),
+            response_body_filter: of!(response_body_filter),
+        })
+    }
 }
 
 /// What one worker counts of one plugin. On its own cache line, because it is written on every call.
@@ -90,23 +113,11 @@ impl Plugin {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let began = Instant::now();
         let (component, described) = component::read(bytes)?;
-        let component =
-            Component::new(&engine.wasm, &component).map_err(anyhow::Error::from).context("compiling the component")?;
+        let component = engine.compile(&component)?;
         let pre =
             engine.linker.instantiate_pre(&component).map_err(anyhow::Error::from).context("linking the component")?;
         let kinds = described.kinds;
-        let exports = Indices {
-            configurable: exports::configurable::GuestIndices::new(&pre)?,
-            balancer: kinds.balancer.then(|| exports::balancer::GuestIndices::new(&pre)).transpose()?,
-            request_filter: kinds
-                .request_filter
-                .then(|| exports::request_filter::GuestIndices::new(&pre))
-                .transpose()?,
-            response_filter: kinds
-                .response_filter
-                .then(|| exports::response_filter::GuestIndices::new(&pre))
-                .transpose()?,
-        };
+        let exports = Indices::of(&pre, kinds)?;
         Ok(Plugin {
             name,
             described,
@@ -115,6 +126,7 @@ impl Plugin {
             compile_time: began.elapsed(),
             counters: (0..workers.max(1)).map(|_| Counters::default()).collect(),
             id: IDS.fetch_add(1, Relaxed),
+            failing: OnceLock::new(),
             log: Arc::default(),
             pre,
             exports,

@@ -9,6 +9,7 @@ use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, DecodedWasm};
 
 use super::Kinds;
+use crate::config::Capability;
 
 /// The package that plugins are written against.
 const PACKAGE: &str = "moongate:plugin";
@@ -17,8 +18,8 @@ const PACKAGE: &str = "moongate:plugin";
 const SPOKEN: (u64, u64) = (0, 1);
 
 /// Interfaces of the package that a plugin may import.
-const OFFERED: [&str; 8] =
-    ["types", "filter-types", "host", "shared", "endpoints", "request-keys", "request", "response"];
+const OFFERED: [&str; 10] =
+    ["types", "filter-types", "host", "shared", "endpoints", "request-keys", "request", "response", "store", "bodies"];
 
 /// A file that is a plugin, by its interfaces.
 #[derive(Debug)]
@@ -33,6 +34,10 @@ pub struct Described {
     pub imports: Vec<String>,
     /// The interfaces it exports, by full name.
     pub exports: Vec<String>,
+    /// Of what it imports, what the configuration must allow.
+    pub capabilities: Vec<Capability>,
+    /// A JSON schema of its configuration, if the file carries one (the custom section `config-schema`).
+    pub schema: Option<String>,
     /// Of the file's bytes, in hex.
     pub sha256: String,
     /// Bytes of the file.
@@ -113,6 +118,8 @@ fn describe(bytes: &[u8], component: &[u8]) -> Result<Described> {
         balancer: exported("balancer"),
         request_filter: exported("request-filter"),
         response_filter: exported("response-filter"),
+        request_body_filter: exported("request-body-filter"),
+        response_body_filter: exported("response-body-filter"),
     };
     ensure!(
         kinds != Kinds::default(),
@@ -121,13 +128,18 @@ fn describe(bytes: &[u8], component: &[u8]) -> Result<Described> {
     );
     ensure!(exported("configurable"), "the component does not export {PACKAGE}/configurable, which every plugin must");
 
-    let version = sections(bytes).find(|(name, _)| *name == "version");
-    let version = version.and_then(|(_, text)| String::from_utf8(text.to_vec()).ok());
+    let section = |wanted: &str| {
+        let (_, text) = sections(bytes).find(|(name, _)| *name == wanted)?;
+        String::from_utf8(text.to_vec()).ok()
+    };
+    let (version, schema) = (section("version"), section("config-schema"));
+    let imported = |it: &Capability| imports.iter().any(|name| ours(name).is_some_and(|(own, _)| own == it.name()));
+    let capabilities = Capability::ALL.into_iter().filter(imported).collect();
     let sha256 = Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
         write!(hex, "{byte:02x}").unwrap_or(());
         hex
     });
-    Ok(Described { kinds, version, wit, imports, exports, sha256, size: bytes.len() })
+    Ok(Described { kinds, version, wit, imports, exports, capabilities, schema, sha256, size: bytes.len() })
 }
 
 fn own((interface, version): (&str, &str)) -> (String, String) {

@@ -1,16 +1,19 @@
 //! The one wasmtime engine of the process: how plugins are compiled, what they may use, and the clock that stops
 //! them.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use wasmtime::component::{HasSelf, Linker};
+use tokio::sync::Notify;
+use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, EngineWeak, StoreLimits, StoreLimitsBuilder};
 
 use super::bindings::moongate::plugin as wit;
+use super::cache::Cache;
 use super::host::Host;
 
 /// Stack of a guest. The default of 512 KiB is for hosts that run guests on fibers of their own; a worker has
@@ -38,6 +41,12 @@ pub struct Engine {
     pub(super) wasm: wasmtime::Engine,
     pub(super) linker: Arc<Linker<Host>>,
     pub(super) clock: Arc<Clock>,
+    /// Where this gateway stands; empty: nobody knows.
+    pub(super) zone: Arc<str>,
+    /// Where compiled plugins are kept.
+    cache: Option<Cache>,
+    /// Notified when a version keeps failing.
+    pub(super) alarm: Arc<Notify>,
     limits: Limits,
 }
 
@@ -64,10 +73,12 @@ impl Engine {
             wit::filter_types::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host),
             wit::host::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host),
             wit::shared::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host),
+            wit::store::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host),
             wit::endpoints::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host),
             wit::request_keys::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host),
             wit::request::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host),
             wit::response::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host),
+            wit::bodies::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host),
         ];
         linked
             .into_iter()
@@ -76,7 +87,38 @@ impl Engine {
             .context("linking the plugin interface")?;
 
         let clock = Clock::start(&wasm, limits.call).context("starting the thread that stops plugins")?;
-        Ok(Engine { wasm, linker: Arc::new(linker), limits, clock })
+        let (linker, zone, alarm) = (Arc::new(linker), "".into(), Arc::default());
+        Ok(Engine { wasm, linker, zone, cache: None, alarm, limits, clock })
+    }
+
+    /// The same, with a directory for what is compiled.
+    ///
+    /// # Errors
+    /// As for [`Cache::open`].
+    pub fn caching(self, dir: &Path) -> Result<Engine> {
+        let cache = Some(Cache::open(dir, &self.wasm)?);
+        Ok(Engine { cache, ..self })
+    }
+
+    /// Notified when a version of a plugin keeps failing, see [`super::library::Library::quarantine`]. For one listener.
+    pub fn alarm(&self) -> Arc<Notify> {
+        self.alarm.clone()
+    }
+
+    /// Compiles a component, or finds it compiled.
+    pub(super) fn compile(&self, component: &[u8]) -> Result<Component> {
+        if let Some(known) = self.cache.as_ref().and_then(|cache| cache.get(&self.wasm, component)) {
+            return Ok(known);
+        }
+        let compiled =
+            Component::new(&self.wasm, component).map_err(anyhow::Error::from).context("compiling the component")?;
+        self.cache.iter().for_each(|cache| cache.put(component, &compiled));
+        Ok(compiled)
+    }
+
+    /// The same, in this place.
+    pub fn standing(self, zone: Arc<str>) -> Engine {
+        Engine { zone, ..self }
     }
 
     /// What an instance may allocate.

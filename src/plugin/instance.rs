@@ -11,11 +11,13 @@ use rustc_hash::FxHashMap;
 use wasmtime::{Store, Trap};
 
 use super::bindings::exports::moongate::plugin as exports;
-use super::bindings::moongate::plugin::filter_types::{Reply as WitReply, Verdict as WitVerdict};
+use super::bindings::moongate::plugin::filter_types::{
+    BodyVerdict as WitBodyVerdict, Reply as WitReply, Verdict as WitVerdict,
+};
 use super::bindings::moongate::plugin::types::Endpoint as WitEndpoint;
 use super::engine::Clock;
 use super::host::imports::{final_status, writable};
-use super::host::{Host, InHand, Picking, RequestInHand, ResponseInHand};
+use super::host::{Exchange, Host, InHand, Picking, Piece, Show, Step};
 use super::{Binding, Counters, Engine, Failure, Plugin};
 use crate::endpoint::Endpoints;
 use crate::message::{RequestHead, ResponseHead};
@@ -35,6 +37,12 @@ const TROUBLES: usize = 10_000;
 /// Bytes of a filter's own answer.
 const REPLY_BODY: usize = 1 << 20;
 
+/// Bytes of its head, counted as in an exchange's.
+const REPLY_HEAD: usize = 64 << 10;
+
+/// How many times longer a piece of a body may become; what becomes shorter than an own answer may be anything.
+const GROWTH: usize = 16;
+
 /// What the guest returns for "no opinion".
 const NO_OPINION: u32 = u32::MAX;
 
@@ -51,11 +59,13 @@ pub struct Turn<'a> {
     pub client: IpAddr,
 }
 
-/// What a request filter wants.
+/// What a filter wants.
 #[derive(Debug)]
 pub enum Verdict {
     /// On to the next.
     Next,
+    /// These bytes instead of the piece of a body that was shown.
+    Replace(Vec<u8>),
     /// This answer, now.
     Respond(ResponseHead, Vec<u8>),
 }
@@ -77,7 +87,29 @@ struct Seat {
     /// Failures in a row of a binding, by its generation, so that one route's trouble is not another's; those of the
     /// start are under [`START`].
     troubles: FxHashMap<u64, Trouble>,
+    recent: Recent,
 }
+
+/// How this version did lately, from the first failure of a second on.
+struct Recent {
+    since: Instant,
+    /// The worker's count of calls at that moment.
+    calls: u64,
+    failures: u64,
+}
+
+impl Default for Recent {
+    fn default() -> Recent {
+        Recent { since: Instant::now(), calls: 0, failures: 0 }
+    }
+}
+
+/// Failures in a second, and at least half of the calls, after which a version counts as one that keeps failing. A use
+/// that is suspended reaches that within a third of a second.
+const KEEPS_FAILING: u64 = 5;
+
+/// How far back a version's failures count.
+const LATELY: Duration = Duration::from_secs(1);
 
 /// Stands for the plugin itself among the bindings' generations, which start at 1.
 const START: u64 = 0;
@@ -96,6 +128,8 @@ struct Instance {
     balancer: Option<exports::balancer::Guest>,
     request_filter: Option<exports::request_filter::Guest>,
     response_filter: Option<exports::response_filter::Guest>,
+    request_body_filter: Option<exports::request_body_filter::Guest>,
+    response_body_filter: Option<exports::response_body_filter::Guest>,
     /// What the guest knows of its bindings, by their number.
     bound: Vec<Option<Bound>>,
 }
@@ -134,62 +168,33 @@ impl Instances {
         })
     }
 
-    /// Shows a filter a request. One that is no request filter wants nothing.
+    /// Lends a filter an exchange, for one step of it. One that does not take part in such steps wants nothing. With
+    /// what it wants comes how it wants to see the body, if it asked for that.
     ///
     /// # Errors
-    /// As for [`Instances::pick`]; the request is then as the filter left it.
-    pub fn on_request(
+    /// As for [`Instances::pick`]; the exchange is then as the filter left it.
+    pub fn filter(
         &mut self,
         plugin: &Arc<Plugin>,
         binding: &Arc<Binding>,
-        request: Box<RequestInHand>,
-    ) -> (Box<RequestInHand>, Result<Verdict, Failure>) {
-        let mut in_hand = Some(request);
+        exchange: Box<Exchange>,
+        step: Step<'_>,
+    ) -> (Box<Exchange>, Result<(Verdict, Option<Show>), Failure>) {
+        let mut lent = Some(exchange);
         let outcome = self.call(plugin, binding, |instance| {
             instance.bind(binding)?;
-            let Some(filter) = &instance.request_filter else {
-                return Ok(Verdict::Next);
-            };
-            let Some(request) = in_hand.take() else {
-                return Ok(Verdict::Next);
-            };
-            instance.store.data_mut().in_hand = InHand::Request(request);
-            let verdict = filter.call_on_request(&mut instance.store, binding.number.value());
-            if let InHand::Request(request) = std::mem::take(&mut instance.store.data_mut().in_hand) {
-                in_hand = Some(request);
+            let Some(mut exchange) = lent.take() else { return Err(Failure::Missing) };
+            exchange.enter(binding.generation, step);
+            instance.store.data_mut().in_hand = InHand::Exchange(exchange);
+            let verdict = instance.step(binding.number.value(), step);
+            let mut asked = None;
+            if let InHand::Exchange(mut exchange) = std::mem::take(&mut instance.store.data_mut().in_hand) {
+                asked = exchange.leave();
+                lent = Some(exchange);
             }
-            check(verdict.map_err(failure)?)
+            Ok((verdict?, asked))
         });
-        (in_hand.unwrap_or_else(|| unreachable!("the host gives back what it was lent")), outcome)
-    }
-
-    /// Shows a filter a response. One that is no response filter wants nothing.
-    ///
-    /// # Errors
-    /// As for [`Instances::pick`]; the response is then as the filter left it.
-    pub fn on_response(
-        &mut self,
-        plugin: &Arc<Plugin>,
-        binding: &Arc<Binding>,
-        response: Box<ResponseInHand>,
-    ) -> (Box<ResponseInHand>, Result<Verdict, Failure>) {
-        let mut in_hand = Some(response);
-        let outcome = self.call(plugin, binding, |instance| {
-            instance.bind(binding)?;
-            let Some(filter) = &instance.response_filter else {
-                return Ok(Verdict::Next);
-            };
-            let Some(response) = in_hand.take() else {
-                return Ok(Verdict::Next);
-            };
-            instance.store.data_mut().in_hand = InHand::Response(response);
-            let verdict = filter.call_on_response(&mut instance.store, binding.number.value());
-            if let InHand::Response(response) = std::mem::take(&mut instance.store.data_mut().in_hand) {
-                in_hand = Some(response);
-            }
-            check(verdict.map_err(failure)?)
-        });
-        (in_hand.unwrap_or_else(|| unreachable!("the host gives back what it was lent")), outcome)
+        (lent.unwrap_or_else(|| unreachable!("the host gives back what it was lent")), outcome)
     }
 
     /// Whether an instance can be started at all.
@@ -240,7 +245,11 @@ impl Instances {
             // Almost always there is no trouble at all.
             Ok(_) if seat.troubles.is_empty() => {}
             Ok(_) => drop(seat.troubles.remove(&binding.generation)),
-            Err(failure) => seat.failed(plugin, binding.generation, failure, counters),
+            Err(failure) => {
+                if seat.failed(plugin, binding.generation, failure, counters) {
+                    self.engine.alarm.notify_one();
+                }
+            }
         }
         outcome
     }
@@ -272,7 +281,9 @@ impl Instances {
                 Ok(seat)
             }
             Err(failure) => {
-                seat.failed(plugin, START, &failure, counters);
+                if seat.failed(plugin, START, &failure, counters) {
+                    self.engine.alarm.notify_one();
+                }
                 Err(failure)
             }
         }
@@ -285,18 +296,21 @@ impl Seat {
         until.is_some_and(|until| Instant::now() < until)
     }
 
-    fn failed(&mut self, plugin: &Plugin, whose: u64, failure: &Failure, counters: Option<&Counters>) {
+    /// Notes a failure; whether this version has just been found to keep failing.
+    fn failed(&mut self, plugin: &Plugin, whose: u64, failure: &Failure, counters: Option<&Counters>) -> bool {
         let (poisoned, count) = match failure {
             Failure::Trapped(_) => (true, counters.map(|it| &it.traps)),
             Failure::TimedOut => (true, counters.map(|it| &it.timeouts)),
             Failure::Nonsense(_) => (false, counters.map(|it| &it.nonsense)),
             Failure::Refused(_) | Failure::Missing | Failure::Suspended => (false, None),
         };
-        if let Some(count) = count {
+        let mut keeps_failing = false;
+        if let (Some(count), Some(counters)) = (count, counters) {
             count.fetch_add(1, Relaxed);
+            keeps_failing = self.recent.failed(counters.calls.load(Relaxed), failure, plugin);
         }
         if !poisoned {
-            return;
+            return keeps_failing;
         }
         // After a trap no call may enter the store again.
         self.instance = None;
@@ -306,39 +320,59 @@ impl Seat {
         let trouble = self.troubles.entry(whose).or_default();
         trouble.count += 1;
         if trouble.count < PATIENCE {
-            return;
+            return keeps_failing;
         }
         let pause = PAUSE.saturating_mul(1 << (trouble.count - PATIENCE).min(10)).min(LONGEST_PAUSE);
         trouble.until = Some(Instant::now() + pause);
         tracing::warn!(plugin = %plugin.name, %failure, failures = trouble.count, ?pause, "suspending a use of a plugin");
+        keeps_failing
+    }
+}
+
+impl Recent {
+    /// Notes a failure; `calls` so far, this one too. Whether it is the one after which the version counts as failing.
+    fn failed(&mut self, calls: u64, failure: &Failure, plugin: &Plugin) -> bool {
+        if self.failures == 0 || self.since.elapsed() > LATELY {
+            *self = Recent { since: Instant::now(), calls: calls.saturating_sub(1), failures: 0 };
+        }
+        self.failures += 1;
+        let calls = calls - self.calls;
+        if self.failures < KEEPS_FAILING || self.failures * 2 < calls {
+            return false;
+        }
+        let (failures, within) = (self.failures, self.since.elapsed().as_millis());
+        plugin
+            .failing
+            .set(format!("{failures} of {calls} calls failed within {within} ms; the last: {failure}"))
+            .is_ok()
     }
 }
 
 impl Instance {
     fn start(engine: &Engine, plugin: &Plugin) -> Result<Instance, Failure> {
-        let mut store =
-            Store::new(&engine.wasm, Host::new(plugin.name.clone(), plugin.log.clone(), engine.store_limits()));
+        let mut store = Store::new(
+            &engine.wasm,
+            Host::new(plugin.name.clone(), engine.zone.clone(), plugin.log.clone(), engine.store_limits()),
+        );
         store.limiter(|host| &mut host.limits);
         store.epoch_deadline_trap();
         store.set_epoch_deadline(engine.clock.wind());
         let instance = plugin.pre.instantiate(&mut store).map_err(failure)?;
         let exports = &plugin.exports;
         let load = |error: wasmtime::Error| Failure::Nonsense(format!("{error:#}"));
+        /// One interface, where it is exported.
+        macro_rules! guest {
+            ($name:ident) => {
+                exports.$name.as_ref().map(|it| it.load(&mut store, &instance)).transpose().map_err(load)?
+            };
+        }
         Ok(Instance {
             configurable: exports.configurable.load(&mut store, &instance).map_err(load)?,
-            balancer: exports.balancer.as_ref().map(|it| it.load(&mut store, &instance)).transpose().map_err(load)?,
-            request_filter: exports
-                .request_filter
-                .as_ref()
-                .map(|it| it.load(&mut store, &instance))
-                .transpose()
-                .map_err(load)?,
-            response_filter: exports
-                .response_filter
-                .as_ref()
-                .map(|it| it.load(&mut store, &instance))
-                .transpose()
-                .map_err(load)?,
+            balancer: guest!(balancer),
+            request_filter: guest!(request_filter),
+            response_filter: guest!(response_filter),
+            request_body_filter: guest!(request_body_filter),
+            response_body_filter: guest!(response_body_filter),
             store,
             clock: engine.clock.clone(),
             bound: Vec::new(),
@@ -359,6 +393,7 @@ impl Instance {
         match &self.bound[number] {
             Some(Bound { generation, refused: None, .. }) if *generation == binding.generation => {
                 self.wind();
+                self.store.data_mut().called = binding.number.value();
                 return Ok(());
             }
             Some(Bound { generation, refused: Some(why), .. }) if *generation == binding.generation => {
@@ -368,9 +403,7 @@ impl Instance {
         }
         self.bound[number] = None;
         self.wind();
-        let host = self.store.data_mut();
-        host.forget(binding.number.value());
-        host.in_hand = InHand::Configuring(binding.clone());
+        self.store.data_mut().adopt(binding);
         let outcome = self.configurable.call_configure(&mut self.store, binding.number.value(), &binding.config);
         self.store.data_mut().in_hand = InHand::Nothing;
         let refused = outcome.map_err(failure)?.err();
@@ -437,6 +470,31 @@ impl Instance {
     }
 }
 
+impl Instance {
+    /// Calls the interface that belongs to a step.
+    fn step(&mut self, number: u32, step: Step<'_>) -> Result<Verdict, Failure> {
+        let store = &mut self.store;
+        match step {
+            Step::Request { .. } => {
+                let Some(guest) = &self.request_filter else { return Ok(Verdict::Next) };
+                check(guest.call_on_request(store, number).map_err(failure)?)
+            }
+            Step::Response { .. } => {
+                let Some(guest) = &self.response_filter else { return Ok(Verdict::Next) };
+                check(guest.call_on_response(store, number).map_err(failure)?)
+            }
+            Step::RequestBody(Piece { bytes, last, .. }) => {
+                let Some(guest) = &self.request_body_filter else { return Ok(Verdict::Next) };
+                check_body(guest.call_on_request_body(store, number, bytes, last).map_err(failure)?, bytes.len())
+            }
+            Step::ResponseBody(Piece { bytes, last, .. }) => {
+                let Some(guest) = &self.response_body_filter else { return Ok(Verdict::Next) };
+                check_body(guest.call_on_response_body(store, number, bytes, last).map_err(failure)?, bytes.len())
+            }
+        }
+    }
+}
+
 fn wit_endpoint(spec: &crate::registry::Endpoint) -> WitEndpoint {
     WitEndpoint {
         address: spec.address.to_string(),
@@ -456,10 +514,25 @@ fn failure(error: wasmtime::Error) -> Failure {
 
 /// A guest's answer is untrusted input.
 fn check(verdict: WitVerdict) -> Result<Verdict, Failure> {
-    let WitReply { status, headers, body } = match verdict {
-        WitVerdict::Next => return Ok(Verdict::Next),
-        WitVerdict::Respond(reply) => reply,
-    };
+    match verdict {
+        WitVerdict::Next => Ok(Verdict::Next),
+        WitVerdict::Respond(reply) => answer(reply),
+    }
+}
+
+/// The same, about a piece of a body of so many bytes.
+fn check_body(verdict: WitBodyVerdict, bytes: usize) -> Result<Verdict, Failure> {
+    match verdict {
+        WitBodyVerdict::Next => Ok(Verdict::Next),
+        WitBodyVerdict::Respond(reply) => answer(reply),
+        WitBodyVerdict::Replace(by) if by.len() > bytes.saturating_mul(GROWTH).max(REPLY_BODY) => {
+            Err(Failure::Nonsense(format!("it made {} bytes of a piece of {bytes}", by.len())))
+        }
+        WitBodyVerdict::Replace(by) => Ok(Verdict::Replace(by)),
+    }
+}
+
+fn answer(WitReply { status, headers, body }: WitReply) -> Result<Verdict, Failure> {
     let status: StatusCode =
         final_status(status).ok_or_else(|| Failure::Nonsense(format!("it responded with status {status}")))?;
     if body.len() > REPLY_BODY {
@@ -471,6 +544,9 @@ fn check(verdict: WitVerdict) -> Result<Verdict, Failure> {
             return Err(Failure::Nonsense(format!("it responded with the header {name:?}: {value:?}")));
         }
         head.fields.append(&*name, value.as_bytes());
+    }
+    if head.fields.size() > REPLY_HEAD {
+        return Err(Failure::Nonsense(format!("it responded with {} bytes of head", head.fields.size())));
     }
     Ok(Verdict::Respond(head, body))
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 use std::{fs, io};
 
@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::bundled::BUNDLED;
 use super::{Engine, Kind, Plugin};
+use crate::config::Plugins;
 use crate::config::mistakes::nearest;
 use crate::watch::Watch;
 
@@ -204,17 +205,43 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 /// All plugins by name.
 pub struct Library {
     engine: Engine,
+    workers: usize,
+    capabilities: Plugins,
     entries: BTreeMap<Arc<str>, Entry>,
 }
 
 #[derive(Default)]
 struct Entry {
-    bundled: Option<Arc<Plugin>>,
+    bundled: Option<Bundled>,
     file: Option<Arc<Plugin>>,
+    /// What the file was before, while that had done well; the latest last.
+    before: Vec<Arc<Plugin>>,
+    /// The version that kept failing.
+    quarantined: Option<Quarantined>,
     refused: Option<Refused>,
     /// What failed its trial, and may pass when routes use it otherwise.
     waiting: Option<Arc<Plugin>>,
     order: u64,
+}
+
+/// Versions of a file that are kept to go back to. Each holds its compiled code, some times the size of the file.
+const BEFORE: usize = 2;
+
+/// One of those inside the gateway's own binary. Compiled when it is first needed: most gateways use a few of them.
+struct Bundled {
+    bytes: &'static [u8],
+    plugin: OnceLock<Option<Arc<Plugin>>>,
+}
+
+/// A version that serves no more, because it kept failing.
+#[derive(Clone, Debug)]
+pub struct Quarantined {
+    /// Its SHA-256.
+    pub sha256: String,
+    /// What happened.
+    pub reason: String,
+    /// Since when.
+    pub at: SystemTime,
 }
 
 /// A file that cannot serve.
@@ -235,26 +262,21 @@ pub struct Status {
     pub active: Option<Arc<Plugin>>,
     /// Why the file that lies in the directory now does not serve.
     pub refused: Option<Refused>,
+    /// The version that was taken out of service.
+    pub quarantined: Option<Quarantined>,
+    /// It is one of those inside the gateway's own binary that nothing has needed yet.
+    pub available: bool,
 }
 
 impl Library {
-    /// With the bundled plugins in it.
-    ///
-    /// # Errors
-    /// If one of these does not compile, which is a mistake in the gateway's build.
-    pub fn new(engine: Engine, workers: usize) -> Result<Library> {
-        let compile = |(name, bytes): &(&str, &[u8])| {
-            let plugin = Plugin::compile(&engine, (*name).into(), bytes, true, workers);
-            Ok((Arc::from(*name), Arc::new(plugin.with_context(|| format!("loading the bundled plugin {name}"))?)))
+    /// With the bundled plugins in it. `config`: what others may do.
+    pub fn new(engine: Engine, workers: usize, config: &Plugins) -> Library {
+        let entry = |(name, bytes): &(&str, &'static [u8])| {
+            let bundled = Some(Bundled { bytes, plugin: OnceLock::new() });
+            (Arc::from(*name), Entry { bundled, ..Entry::default() })
         };
-        let compiled = std::thread::scope(|threads| {
-            let running: Vec<_> = BUNDLED.iter().map(|it| threads.spawn(move || compile(it))).collect();
-            let joined =
-                running.into_iter().map(|it| it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            joined.collect::<Result<Vec<_>>>()
-        })?;
-        let entry = |plugin| Entry { bundled: Some(plugin), ..Entry::default() };
-        Ok(Library { engine, entries: compiled.into_iter().map(|(name, plugin)| (name, entry(plugin))).collect() })
+        let entries = BUNDLED.iter().map(entry).collect();
+        Library { engine, workers, capabilities: config.clone(), entries }
     }
 
     /// Takes a change in, if the plugin proves itself on the uses that routes have for its name.
@@ -268,18 +290,27 @@ impl Library {
         entry.waiting = None;
         let refused = match what {
             What::Gone => {
-                entry.file = None;
+                (entry.file, entry.quarantined) = (None, None);
+                entry.before.clear();
                 tracing::info!(plugin = %name, bundled = entry.bundled.is_some(), "plugin file removed");
                 None
             }
             What::Unusable(reason) => Some(reason),
             // Written again with the same bytes: its instances may stay.
             What::Compiled(plugin) if entry.serves(&plugin) => None,
+            What::Compiled(plugin) if entry.has_quarantined(&plugin) => {
+                Some("this version is quarantined; a changed file is tried again".into())
+            }
+            What::Compiled(plugin) if let Some(reason) = forbidden(&self.capabilities, &plugin) => Some(reason),
             What::Compiled(plugin) => match plugin.trial(&self.engine, uses) {
                 Ok(()) => {
                     let (sha256, compile_time) = (&plugin.described.sha256, plugin.compile_time);
                     tracing::info!(plugin = %name, kind = %plugin.described.kinds, sha256, ?compile_time, "plugin loaded");
-                    entry.file = Some(plugin);
+                    entry.before.extend(entry.file.replace(plugin));
+                    if entry.before.len() > BEFORE {
+                        entry.before.remove(0);
+                    }
+                    entry.quarantined = None;
                     None
                 }
                 Err(reason) => {
@@ -289,7 +320,11 @@ impl Library {
             },
         };
         entry.refused = refused.map(|reason| {
-            let serving = entry.active().map(|plugin| plugin.described.sha256.as_str()).unwrap_or("nothing");
+            let serving = match (&entry.file, &entry.bundled) {
+                (Some(plugin), _) => &plugin.described.sha256,
+                (None, Some(_)) => "the bundled one",
+                (None, None) => "nothing",
+            };
             tracing::warn!(plugin = %name, reason, serving, "plugin file refused");
             Refused { reason, at: SystemTime::now() }
         });
@@ -307,14 +342,49 @@ impl Library {
         }
     }
 
+    /// Takes versions that keep failing out of service, where there is another to go back to: the one before, or the
+    /// bundled one. Where there is none, a failing plugin is better than none: what fails is suspended, and may recover.
+    pub fn quarantine(&mut self) {
+        for (name, entry) in &mut self.entries {
+            let Some((plugin, reason)) = entry.file.as_ref().and_then(|it| Some((it, it.failing.get()?))) else {
+                continue;
+            };
+            let (sha256, reason) = (plugin.described.sha256.clone(), reason.clone());
+            // Of those that it went back to before, one may be failing as well.
+            let better = std::iter::from_fn(|| entry.before.pop()).find(|it| it.failing.get().is_none());
+            if better.is_none() && entry.bundled.is_none() {
+                continue;
+            }
+            let back_to = better.as_ref().map_or("the bundled one", |it| &it.described.sha256);
+            tracing::error!(plugin = %name, sha256, reason, back_to, "plugin quarantined");
+            entry.file = better;
+            entry.quarantined = Some(Quarantined { sha256, reason, at: SystemTime::now() });
+        }
+    }
+
     /// The version of this name that serves.
     pub fn active(&self, name: &str) -> Option<&Arc<Plugin>> {
-        self.entries.get(name)?.active()
+        let (name, entry) = self.entries.get_key_value(name)?;
+        entry.file.as_ref().or_else(|| self.bundled(name, entry))
+    }
+
+    /// The bundled plugin of this name, compiled now if it is not yet.
+    fn bundled<'a>(&self, name: &Arc<str>, entry: &'a Entry) -> Option<&'a Arc<Plugin>> {
+        let Bundled { bytes, plugin } = entry.bundled.as_ref()?;
+        let compile = || match Plugin::compile(&self.engine, name.clone(), bytes, true, self.workers) {
+            Ok(plugin) => Some(Arc::new(plugin)),
+            Err(error) => {
+                // A mistake in the gateway's build, which a test would have found.
+                tracing::error!(plugin = %name, "the bundled plugin cannot be used: {error:#}");
+                None
+            }
+        };
+        plugin.get_or_init(compile).as_ref()
     }
 
     /// The names that can be used.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().filter(|(_, entry)| entry.active().is_some()).map(|(name, _)| name.as_ref())
+        self.entries.iter().filter(|(_, entry)| entry.is_usable()).map(|(name, _)| name.as_ref())
     }
 
     /// Whether a route may use this plugin so; if not, why, in the plugin's own words where it had any.
@@ -342,26 +412,48 @@ impl Library {
 
     /// What became of each plugin, by name.
     pub fn status(&self) -> Vec<Status> {
-        let status = |(name, entry): (&Arc<str>, &Entry)| Status {
-            name: name.clone(),
-            active: entry.active().cloned(),
-            refused: entry.refused.clone(),
+        let status = |(name, entry): (&Arc<str>, &Entry)| {
+            // Only looked at: what nobody needs is not compiled for being listed.
+            let bundled = || entry.bundled.as_ref()?.plugin.get()?.clone();
+            let active = entry.file.clone().or_else(bundled);
+            Status {
+                name: name.clone(),
+                available: active.is_none() && entry.bundled.is_some(),
+                active,
+                refused: entry.refused.clone(),
+                quarantined: entry.quarantined.clone(),
+            }
         };
-        self.entries.iter().filter(|(_, entry)| entry.is_known()).map(status).collect()
+        // One that is gone stays for its order: something older may still come, and is then to be left alone.
+        let known = |(_, entry): &(&Arc<str>, &Entry)| entry.is_usable() || entry.refused.is_some();
+        self.entries.iter().filter(known).map(status).collect()
     }
 }
 
+/// Why a plugin may not do what it needs to; none: it may.
+fn forbidden(config: &Plugins, plugin: &Plugin) -> Option<String> {
+    let allowed = config.capabilities(&plugin.name);
+    let lacks: Vec<&str> =
+        plugin.described.capabilities.iter().filter(|it| !allowed.contains(it)).map(|it| it.name()).collect();
+    let (first, name) = (lacks.first()?, &plugin.name);
+    Some(format!(
+        "it uses {}, which the configuration does not allow it: [plugins] capabilities = {{ {name} = [\"{first}\"] }}",
+        lacks.join(" and "),
+        first = lacks.join("\", \""),
+    ))
+    .filter(|_| !first.is_empty())
+}
+
 impl Entry {
-    /// One that is gone stays for its order: something older may still come, and is then to be left alone.
-    fn is_known(&self) -> bool {
-        self.active().is_some() || self.refused.is_some()
+    fn is_usable(&self) -> bool {
+        self.file.is_some() || self.bundled.is_some()
+    }
+
+    fn has_quarantined(&self, plugin: &Plugin) -> bool {
+        self.quarantined.as_ref().is_some_and(|it| it.sha256 == plugin.described.sha256)
     }
 
     fn serves(&self, plugin: &Plugin) -> bool {
         self.file.as_ref().is_some_and(|file| file.described.sha256 == plugin.described.sha256)
-    }
-
-    fn active(&self) -> Option<&Arc<Plugin>> {
-        self.file.as_ref().or(self.bundled.as_ref())
     }
 }

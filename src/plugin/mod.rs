@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 mod bindings;
 pub mod bundled;
+pub mod cache;
+pub mod canary;
 mod compiled;
 pub mod component;
 pub mod engine;
@@ -32,6 +34,10 @@ pub struct Kinds {
     pub request_filter: bool,
     /// It exports `response-filter`.
     pub response_filter: bool,
+    /// It exports `request-body-filter`.
+    pub request_body_filter: bool,
+    /// It exports `response-body-filter`.
+    pub response_body_filter: bool,
 }
 
 impl Kinds {
@@ -39,8 +45,13 @@ impl Kinds {
     pub fn serve(self, kind: Kind) -> bool {
         match kind {
             Kind::Balancer => self.balancer,
-            Kind::Filter => self.request_filter || self.response_filter,
+            Kind::Filter => self.filters(),
         }
+    }
+
+    /// Whether it is a filter of any kind.
+    pub fn filters(self) -> bool {
+        self.request_filter || self.response_filter
     }
 }
 
@@ -77,6 +88,7 @@ pub struct Binding {
     generation: u64,
     sequence: AtomicU64,
     shared: host::Shared,
+    store: Arc<host::Store>,
 }
 
 impl Binding {
@@ -92,6 +104,7 @@ impl Binding {
             generation: GENERATIONS.fetch_add(1, Relaxed),
             sequence: AtomicU64::new(0),
             shared: host::Shared::default(),
+            store: Arc::default(),
         }
     }
 

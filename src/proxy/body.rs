@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::headers;
+use super::shown::{Audience, Through};
 use super::upgrade::Tunnel;
 use super::upstream::ResponseBody;
 use crate::http2::respond::Source;
@@ -29,6 +30,10 @@ pub enum From {
     Http1(http1::Incoming),
     /// An HTTP/2 client.
     Http2(Rc<RefCell<http2::Incoming>>),
+    /// What filters have made of all of it; empty once it is sent.
+    Full(Bytes),
+    /// Whatever of these, through the filters that see it.
+    Shown(Box<Through<Upload>>),
 }
 
 impl Upload {
@@ -40,6 +45,11 @@ impl Upload {
     /// Nothing.
     pub fn none() -> Upload {
         Upload::new(From::Nowhere)
+    }
+
+    /// What comes from here, through these filters.
+    pub fn shown(self, audience: Audience) -> Upload {
+        Upload::new(From::Shown(Box::new(audience.through(self))))
     }
 
     /// Lets no more than so many bytes through; zero: any number. Says whether the client has announced more.
@@ -54,6 +64,8 @@ impl Upload {
             From::Nowhere => true,
             From::Http1(body) => body.is_over(),
             From::Http2(body) => body.borrow().is_over(),
+            From::Full(bytes) => bytes.is_empty(),
+            From::Shown(body) => body.is_over(),
         }
     }
 
@@ -63,13 +75,17 @@ impl Upload {
             From::Nowhere => Length::Known(0),
             From::Http1(body) => body.length(),
             From::Http2(body) => body.borrow().length(),
+            From::Full(bytes) => Length::Known(bytes.len() as u64),
+            From::Shown(body) => body.length(),
         }
     }
 
     /// Whoever takes it is slow.
     pub fn rest(&mut self) {
-        if let From::Http1(body) = &mut self.from {
-            body.rest();
+        match &mut self.from {
+            From::Http1(body) => body.rest(),
+            From::Shown(body) => body.source.rest(),
+            From::Nowhere | From::Http2(_) | From::Full(_) => {}
         }
     }
 
@@ -79,6 +95,9 @@ impl Upload {
             From::Nowhere => return Poll::Ready(None),
             From::Http1(body) => body.poll_frame(context),
             From::Http2(body) => body.borrow_mut().poll_frame(context),
+            From::Full(bytes) if bytes.is_empty() => return Poll::Ready(None),
+            From::Full(bytes) => return Poll::Ready(Some(Ok(Frame::Data(std::mem::take(bytes))))),
+            From::Shown(body) => return body.poll_frame(context),
         };
         if let (Poll::Ready(Some(Ok(Frame::Data(data)))), Some(limit)) = (&frame, &mut self.limit) {
             match limit.checked_sub(data.len() as u64) {
@@ -96,6 +115,8 @@ pub enum Body {
     Full(Bytes),
     /// An endpoint's response.
     Endpoint(ResponseBody),
+    /// An endpoint's response, through the filters that see it.
+    Shown(Box<Through<Body>>),
     /// The connection goes on in another protocol.
     Tunnel(Box<Tunnel>),
 }
@@ -106,6 +127,7 @@ impl Body {
         match self {
             Body::Full(bytes) => Length::Known(bytes.len() as u64),
             Body::Endpoint(body) => body.length(),
+            Body::Shown(body) => body.length(),
             Body::Tunnel(_) => Length::Known(0),
         }
     }
@@ -116,6 +138,7 @@ impl Body {
             Body::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Body::Full(bytes) => Poll::Ready(Some(Ok(Frame::Data(std::mem::take(bytes))))),
             Body::Endpoint(body) => body.poll_frame(context),
+            Body::Shown(body) => body.poll_frame(context),
             Body::Tunnel(_) => Poll::Ready(None),
         }
     }
@@ -125,14 +148,17 @@ impl Body {
         match self {
             Body::Full(bytes) => bytes.is_empty(),
             Body::Endpoint(body) => body.is_over(),
+            Body::Shown(body) => body.is_over(),
             Body::Tunnel(_) => true,
         }
     }
 
     /// The client takes its time: what comes meanwhile is not late.
     pub fn rest(&mut self) {
-        if let Body::Endpoint(body) = self {
-            body.rest();
+        match self {
+            Body::Endpoint(body) => body.rest(),
+            Body::Shown(body) => body.source.rest(),
+            Body::Full(_) | Body::Tunnel(_) => {}
         }
     }
 }
@@ -151,9 +177,13 @@ impl Source for Body {
     }
 
     fn meanwhile(&mut self, context: &mut Context<'_>) {
-        if let Body::Endpoint(body) = self {
-            body.rest();
-            body.poll_upload(context);
+        match self {
+            Body::Endpoint(body) => {
+                body.rest();
+                body.poll_upload(context);
+            }
+            Body::Shown(body) => body.source.meanwhile(context),
+            Body::Full(_) | Body::Tunnel(_) => {}
         }
     }
 }

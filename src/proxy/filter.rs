@@ -1,21 +1,144 @@
-//! Where requests and responses are rewritten: the route's filters, on the way in and in reverse on the way out.
+//! Where requests and responses are rewritten: the route's filters, on the way in and in reverse on the way out. What
+//! they do to bodies is in [`super::shown`].
 
-use std::net::IpAddr;
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
 
 use http::Method;
 
-use super::body::Body;
 use super::{Response, Worker, reply};
 use crate::config::FilterFailure;
 use crate::error::RequestError;
 use crate::message::{RequestHead, ResponseHead};
-use crate::plugin::host::{RequestInHand, ResponseInHand};
+use crate::plugin::canary::Canary;
+use crate::plugin::host::{Answered, Exchange, Show, Step};
 use crate::plugin::instance::Verdict;
-use crate::plugin::{Binding, Failure, Kind};
-use crate::routes::Route;
+use crate::plugin::{Binding, Failure, Kinds};
+use crate::routes::{Route, Use};
 use crate::snapshot::Snapshot;
 
-/// Shows the request to the route's filters; an answer if one of them has it.
+/// What the request filters leave for later.
+#[derive(Default)]
+pub struct Passed {
+    /// What later steps are about; none if there are none.
+    pub shared: Option<Shared>,
+    /// Who wants to see the request's body.
+    pub shown: Vec<Shown>,
+    /// The canaries that see this exchange.
+    pub canaries: Vec<Arc<Canary>>,
+}
+
+/// An exchange that several steps need in turn.
+#[derive(Clone)]
+pub struct Shared(Rc<Lent>);
+
+struct Lent {
+    exchange: Cell<Option<Box<Exchange>>>,
+    /// What a filter has said in the middle of a body.
+    said: RefCell<Option<Result<Response, RequestError>>>,
+}
+
+/// A filter that wants to see a body.
+pub struct Shown {
+    /// The filter.
+    pub filter: Called,
+    /// How it wants to see it.
+    pub how: Show,
+}
+
+/// A filter as it is called: which plugin, and what its failure means.
+#[derive(Clone)]
+pub struct Called {
+    binding: Arc<Binding>,
+    on_failure: FilterFailure,
+    canary: Option<Arc<Canary>>,
+}
+
+impl Called {
+    fn of(used: &Use<FilterFailure>) -> Called {
+        Called { binding: used.binding.clone(), on_failure: used.on_failure, canary: used.canary.clone() }
+    }
+
+    /// A balancer that looks at a response: what it adds guards nothing.
+    fn balancer(binding: &Arc<Binding>) -> Called {
+        Called { binding: binding.clone(), on_failure: FilterFailure::Skip, canary: None }
+    }
+}
+
+impl Shared {
+    fn new(exchange: Box<Exchange>) -> Shared {
+        Shared(Rc::new(Lent { exchange: Cell::new(Some(exchange)), said: RefCell::default() }))
+    }
+
+    /// Lends the exchange for one call.
+    pub(super) fn lend<T>(&self, call: impl FnOnce(Box<Exchange>) -> (Box<Exchange>, T)) -> Option<T> {
+        // It is away only while a call runs, and no call runs within another.
+        let (exchange, outcome) = call(self.0.exchange.take()?);
+        self.0.exchange.set(Some(exchange));
+        Some(outcome)
+    }
+
+    /// Leaves what a filter has said where the request path finds it.
+    pub(super) fn say(&self, what: Result<Response, RequestError>) {
+        self.0.said.borrow_mut().get_or_insert(what);
+    }
+
+    /// What was left.
+    pub fn said(&self) -> Option<Result<Response, RequestError>> {
+        self.0.said.borrow_mut().take()
+    }
+}
+
+/// Calls one filter, or its canary; what its failure means has been decided.
+pub(super) fn call(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    filter: &Called,
+    mut exchange: Box<Exchange>,
+    step: Step<'_>,
+) -> (Box<Exchange>, Result<(Verdict, Option<Show>), RequestError>) {
+    let Called { binding, on_failure, canary } = filter;
+    let outcome;
+    if let Some(canary) = canary
+        && let Some(plugin) = snapshot.plugins.get(canary.binding.slot)
+        && canary.takes_lot(plugin.id, exchange.lot)
+    {
+        let outcome;
+        (exchange, outcome) = worker.plugins.borrow_mut().filter(plugin, &canary.binding, exchange, step);
+        canary.called(outcome.is_err());
+        match outcome {
+            Ok(verdict) => return (exchange, Ok(verdict)),
+            // The version that it stands in for looks then.
+            Err(failure) => worker.complain(&canary.binding.plugin, &failure),
+        }
+    }
+    (exchange, outcome) = match snapshot.plugins.get(binding.slot) {
+        Some(plugin) if plugin.described.kinds.filters() => {
+            worker.plugins.borrow_mut().filter(plugin, binding, exchange, step)
+        }
+        // Not there, or something else by now: what it guarded stays closed.
+        _ => (exchange, Err(Failure::Missing)),
+    };
+    let outcome = outcome.or_else(|failure| {
+        worker.complain(&binding.plugin, &failure);
+        match on_failure {
+            FilterFailure::Skip => Ok((Verdict::Next, None)),
+            FilterFailure::Reject => Err(RequestError::Plugin { name: binding.plugin.clone(), failure }),
+        }
+    });
+    (exchange, outcome)
+}
+
+/// Whether a plugin, or its canary, takes part in a step; one that is no filter at all fails in each.
+fn takes_part(snapshot: &Snapshot, filter: &Called, part: fn(Kinds) -> bool) -> bool {
+    let kinds = |binding: &Binding| snapshot.plugins.get(binding.slot).map(|plugin| plugin.described.kinds);
+    let canary = filter.canary.as_ref().and_then(|canary| kinds(&canary.binding));
+    kinds(&filter.binding).is_none_or(|kinds| part(kinds) || !kinds.filters()) || canary.is_some_and(part)
+}
+
+/// Shows the request to the route's filters; an answer if one of them has it. `body`: there is one.
 ///
 /// # Errors
 /// If a filter failed and its `on_failure` says `reject`.
@@ -24,55 +147,72 @@ pub fn request(
     snapshot: &Snapshot,
     route: &Route,
     head: &mut RequestHead,
-    original: &str,
-    client: IpAddr,
-) -> Result<Option<Response>, RequestError> {
+    original: String,
+    (client, body): (IpAddr, bool),
+) -> Result<Result<Passed, Response>, RequestError> {
     let lent = std::mem::replace(head, RequestHead::new(Method::GET, "/"));
-    let mut in_hand = Box::new(RequestInHand { head: lent, original: original.to_owned(), client });
-    for filter in &route.filters {
-        let binding = &filter.binding;
-        let verdict;
-        (in_hand, verdict) = match snapshot.plugins.get(binding.slot) {
-            Some(plugin) if plugin.described.kinds.request_filter => {
-                worker.plugins.borrow_mut().on_request(plugin, binding, in_hand)
-            }
-            Some(plugin) if plugin.described.kinds.serve(Kind::Filter) => continue,
-            // Not there, or something else by now: what it guarded stays closed.
-            _ => (in_hand, Err(Failure::Missing)),
-        };
-        match verdict {
-            Ok(Verdict::Next) => {}
-            Ok(Verdict::Respond(head, body)) => return Ok(Some(reply::by_filter(head, body))),
-            Err(failure) => {
-                if let Err(error) = failed(worker, binding, filter.on_failure, failure) {
-                    // How the client is told depends on what it asked for.
-                    *head = in_hand.head;
-                    return Err(error);
-                }
+    let lot = worker.rng.borrow_mut().u32(..);
+    let mut exchange = Box::new(Exchange::new(lent, original, client, lot));
+    let mut passed = Passed::default();
+    for used in &route.filters {
+        let filter = Called::of(used);
+        passed.canaries.extend(filter.canary.iter().filter(|canary| canary.decides(lot)).cloned());
+        if !takes_part(snapshot, &filter, |kinds| kinds.request_filter) {
+            continue;
+        }
+        let outcome;
+        (exchange, outcome) = call(worker, snapshot, &filter, exchange, Step::Request { body });
+        match outcome {
+            Ok((Verdict::Next | Verdict::Replace(_), None)) => {}
+            Ok((Verdict::Next | Verdict::Replace(_), Some(how))) => passed.shown.push(Shown { filter, how }),
+            Ok((Verdict::Respond(head, body), _)) => return Ok(Err(reply::by_filter(head, body))),
+            Err(error) => {
+                // How the client is told depends on what it asked for.
+                *head = exchange.head;
+                return Err(error);
             }
         }
     }
-    *head = in_hand.head;
-    Ok(None)
+    let later = |used| takes_part(snapshot, &Called::of(used), |kinds| kinds.response_filter);
+    if passed.shown.is_empty() && !route.filters.iter().any(later) && marking(snapshot, route).is_none() {
+        *head = exchange.head;
+    } else {
+        *head = exchange.head.clone();
+        passed.shared = Some(Shared::new(exchange));
+    }
+    Ok(Ok(passed))
 }
 
-/// The request as it is sent on, if a filter will ask for it when the response comes.
+/// The request, for a balancer that will see the response on a route without filters.
 pub fn remember(
     snapshot: &Snapshot,
     route: &Route,
     head: &RequestHead,
-    original: String,
+    original: impl FnOnce() -> String,
     client: IpAddr,
-) -> Option<RequestInHand> {
-    let asks = |binding: &Binding| {
-        let kinds = snapshot.plugins.get(binding.slot).map(|plugin| plugin.described.kinds);
-        kinds.is_none_or(|kinds| kinds.response_filter || !kinds.serve(Kind::Filter))
-    };
-    let asked = route.filters.iter().any(|filter| asks(&filter.binding));
-    asked.then(|| RequestInHand { head: head.clone(), original, client })
+) -> Option<Shared> {
+    let remember = |_| Shared::new(Box::new(Exchange::new(head.clone(), original(), client, 0)));
+    marking(snapshot, route).map(remember)
 }
 
-/// Shows the response to the route's filters, in reverse. `asked`: what [`remember`] gave.
+/// The balancer of the route that wants to see responses.
+fn marking<'a>(snapshot: &Snapshot, route: &'a Route) -> Option<&'a Arc<Binding>> {
+    let marks = |binding: &&Arc<Binding>| {
+        snapshot.plugins.get(binding.slot).is_some_and(|plugin| plugin.described.kinds.response_filter)
+    };
+    route.balancers.iter().map(|it| &it.binding).find(marks)
+}
+
+/// The request as later steps see it, where filters have changed it in the middle of its body.
+pub(super) fn settle(shared: &Shared, head: &mut RequestHead) {
+    shared.lend(|exchange| {
+        *head = exchange.head.clone();
+        (exchange, ())
+    });
+}
+
+/// Shows the response to the balancer that chose its endpoint, if it wants to see it, and to the route's filters, in
+/// reverse. Who wants to see the body is in the order in which it is to be shown.
 ///
 /// # Errors
 /// As for [`request`].
@@ -80,36 +220,58 @@ pub fn response(
     worker: &Worker,
     snapshot: &Snapshot,
     route: &Route,
-    asked: Option<RequestInHand>,
+    shared: &Shared,
     head: ResponseHead,
-    body: Body,
-) -> Result<Response, RequestError> {
-    let Some(request) = asked else { return Ok(Response::own(head, body)) };
-    let mut in_hand = Box::new(ResponseInHand { request, head });
-    for filter in route.filters.iter().rev() {
-        let binding = &filter.binding;
-        let verdict;
-        (in_hand, verdict) = match snapshot.plugins.get(binding.slot) {
-            Some(plugin) if plugin.described.kinds.response_filter => {
-                worker.plugins.borrow_mut().on_response(plugin, binding, in_hand)
-            }
-            Some(plugin) if plugin.described.kinds.serve(Kind::Filter) => continue,
-            // Not there, or something else by now: what it guarded stays closed.
-            _ => (in_hand, Err(Failure::Missing)),
-        };
-        match verdict {
-            Ok(Verdict::Next) => {}
-            Ok(Verdict::Respond(head, body)) => return Ok(reply::by_filter(head, body)),
-            Err(failure) => failed(worker, binding, filter.on_failure, failure)?,
-        }
-    }
-    Ok(Response::own(in_hand.head, body))
+    (endpoint, body): (SocketAddr, bool),
+) -> Result<Result<(ResponseHead, Vec<Shown>), Response>, RequestError> {
+    let Some(mut exchange) = shared.0.exchange.take() else { return Ok(Ok((head, Vec::new()))) };
+    exchange.response = Some(Answered { head, endpoint });
+    let (exchange, outcome) = respond(worker, snapshot, route, exchange, body);
+    let head = exchange.response.as_ref().map(|it| it.head.clone());
+    shared.0.exchange.set(Some(exchange));
+    Ok(match outcome? {
+        Ok(shown) => Ok((head.unwrap_or_else(|| ResponseHead::new(http::StatusCode::OK)), shown)),
+        Err(answer) => Err(answer),
+    })
 }
 
-fn failed(worker: &Worker, binding: &Binding, on_failure: FilterFailure, failure: Failure) -> Result<(), RequestError> {
-    worker.complain(&binding.plugin, &failure);
-    match on_failure {
-        FilterFailure::Skip => Ok(()),
-        FilterFailure::Reject => Err(RequestError::Plugin { name: binding.plugin.clone(), failure }),
+/// The same over the exchange itself.
+fn respond(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    route: &Route,
+    mut exchange: Box<Exchange>,
+    body: bool,
+) -> (Box<Exchange>, Result<Result<Vec<Shown>, Response>, RequestError>) {
+    let mut shown = Vec::new();
+    let balancer = marking(snapshot, route).map(Called::balancer);
+    for filter in balancer.into_iter().chain(route.filters.iter().rev().map(Called::of)) {
+        if !takes_part(snapshot, &filter, |kinds| kinds.response_filter) {
+            continue;
+        }
+        let outcome;
+        (exchange, outcome) = call(worker, snapshot, &filter, exchange, Step::Response { body });
+        match outcome {
+            Ok((Verdict::Next | Verdict::Replace(_), None)) => {}
+            Ok((Verdict::Next | Verdict::Replace(_), Some(how))) => shown.push(Shown { filter, how }),
+            Ok((Verdict::Respond(head, body), _)) => return (exchange, Ok(Err(reply::by_filter(head, body)))),
+            Err(error) => return (exchange, Err(error)),
+        }
     }
+    (exchange, Ok(Ok(shown)))
+}
+
+/// Tells the canaries of a route how a request ended at its endpoint; `decided`: those that had a say in it.
+pub fn ended(route: &Route, decided: &[Arc<Canary>], failed: bool) {
+    for canary in route.canaries() {
+        canary.ended(decided.iter().any(|it| Arc::ptr_eq(it, canary)), failed);
+    }
+}
+
+/// The head of the response, where filters have changed it after they saw the body.
+pub fn answered(shared: &Shared) -> Option<ResponseHead> {
+    shared.lend(|exchange| {
+        let head = exchange.response.as_ref().map(|it| it.head.clone());
+        (exchange, head)
+    })?
 }

@@ -243,6 +243,12 @@ pub fn to_endpoint(head: &mut RequestHead, upload: Length, expects: bool) {
     frame(head, upload);
 }
 
+/// Says anew how long the body is, which filters have changed or may change on its way.
+pub fn reframe(head: &mut RequestHead, upload: Length) {
+    head.fields.remove(Known::TransferEncoding);
+    frame(head, upload);
+}
+
 /// Says how long the body is, where there is one or might be expected to be one (RFC 9110, section 8.6).
 fn frame(head: &mut RequestHead, upload: Length) {
     let body = [Method::POST, Method::PUT, Method::PATCH].contains(&head.method);

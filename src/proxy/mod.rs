@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{Method, StatusCode};
 
 use crate::access::Journal;
 use crate::error::RequestError;
@@ -18,7 +18,7 @@ use crate::message::{BodyError, Known, RequestHead, ResponseHead, Target, Versio
 use crate::plugin::{Failure, Instances};
 use crate::routes::{Found, Route, Sent};
 use crate::snapshot::{Current, Service, Snapshot};
-use crate::timer;
+use crate::timer::{self, Patience};
 
 pub mod access;
 pub mod body;
@@ -29,13 +29,16 @@ pub mod metrics;
 pub mod opening;
 pub mod pick;
 pub mod reply;
+pub mod shown;
 pub mod upgrade;
 pub mod upstream;
 pub mod websocket;
 
 use access::Note;
-use body::{Body, Interim, Upload};
+use body::{Body, From, Interim, Upload};
+use filter::Shared;
 use headers::{Client, RequestId};
+use shown::{Audience, Whose};
 use upgrade::Tunnel;
 use upstream::{Answer, AnswerBody, Call, Upstream};
 
@@ -80,7 +83,7 @@ pub struct Worker {
     pub upstream: Rc<Upstream>,
     /// What this worker counts; others only read it.
     pub metrics: Arc<metrics::Worker>,
-    places: Rc<Shared>,
+    places: Rc<AllPlaces>,
     /// The access log, if there is one.
     pub journal: Option<Rc<Journal>>,
     clock: RefCell<reply::Clock>,
@@ -112,15 +115,15 @@ pub struct Places(AtomicU32);
 
 /// The places of all workers, with a count of this thread's own.
 #[derive(Debug)]
-struct Shared(Arc<Places>);
+struct AllPlaces(Arc<Places>);
 
 /// One of [`Places`], until it is dropped.
 #[derive(Debug)]
-pub struct Place(Rc<Shared>);
+pub struct Place(Rc<AllPlaces>);
 
 impl Place {
     /// A place, if fewer than so many are taken.
-    fn enter(places: &Rc<Shared>, limit: u32) -> Option<Place> {
+    fn enter(places: &Rc<AllPlaces>, limit: u32) -> Option<Place> {
         let place = Place(places.clone());
         (places.0.0.fetch_add(1, Relaxed) < limit).then_some(place)
     }
@@ -151,7 +154,7 @@ impl Worker {
             plugins: RefCell::new(plugins),
             upstream: Rc::new(Upstream::new(metrics.clone())),
             metrics,
-            places: Rc::new(Shared(places)),
+            places: Rc::new(AllPlaces(places)),
             journal,
             clock: RefCell::default(),
             complained: Cell::new(None),
@@ -194,7 +197,7 @@ impl Worker {
 }
 
 /// Answers a request, whatever happens.
-pub async fn handle(worker: &Worker, client: &Client, request: Request) -> Response {
+pub async fn handle(worker: &Rc<Worker>, client: &Client, request: Request) -> Response {
     let began = timer::now();
     let Request { mut head, upload, interim } = request;
     let id = RequestId::of(&mut head, &mut worker.rng.borrow_mut());
@@ -258,7 +261,7 @@ async fn unwinding<T>(mut work: Pin<&mut impl Future<Output = Result<T, RequestE
 
 /// From request to response: route, filters, pick, upstream, filters.
 async fn forward(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     client: &Client,
     head: &mut RequestHead,
     mut upload: Upload,
@@ -267,7 +270,7 @@ async fn forward(
 ) -> Result<Response, RequestError> {
     let snapshot = worker.snapshot();
     headers::settle(head, &snapshot.rules.paths)?;
-    let expects = headers::expects(head)?;
+    let mut expects = headers::expects(head)?;
     let (asked_for, version) = (head.upgrade.clone(), head.version);
     if head.target.as_str() == "*" {
         return Ok(reply::options());
@@ -281,13 +284,29 @@ async fn forward(
     }
 
     headers::to_endpoint(head, upload.length(), expects);
-    let mut asked = None;
+    let mut tried = pick::Tried::default();
+    let shared;
     if !route.filters.is_empty() {
         let original = original.unwrap_or_else(|| head.target.whole().to_owned());
-        if let Some(answer) = filter::request(worker, &snapshot, route, head, &original, client)? {
-            return Ok(answer);
+        let body = !upload.is_over();
+        let passed = match filter::request(worker, &snapshot, route, head, original, (client, body))? {
+            Ok(passed) => passed,
+            Err(answer) => return Ok(answer),
+        };
+        shared = passed.shared;
+        tried.canaries = passed.canaries;
+        if let (false, Some(shared)) = (passed.shown.is_empty(), &shared) {
+            let audience = Audience::new(worker, shared, passed.shown, Whose::Request);
+            let patience = Patience::new(route.timeout.idle.0, snapshot.rules.limits.min_rate.0);
+            let gathering = show_upload(audience, shared, upload, (head, &mut expects), interim, patience);
+            match Box::pin(gathering).await? {
+                Ok(shown) => upload = shown,
+                Err(answer) => return Ok(answer),
+            }
         }
-        asked = filter::remember(&snapshot, route, head, original, client);
+    } else {
+        let original = || original.unwrap_or_else(|| head.target.whole().to_owned());
+        shared = filter::remember(&snapshot, route, head, original, client);
     }
 
     let service = service.ok_or(RequestError::NoEndpoint)?;
@@ -296,9 +315,8 @@ async fn forward(
     let whole = (timeouts.whole.0 > Duration::ZERO).then(|| Instant::now() + timeouts.whole.0);
     let until = whole.into_iter().chain(grpc::until(head)).min();
     let rate = snapshot.rules.limits.min_rate.0;
-    let mut tried = pick::Tried::default();
     let mut failed = None;
-    let answer = loop {
+    let (answer, address) = loop {
         let picked = pick::endpoint(worker, &snapshot, route, service, head, client, &mut tried);
         // What happened before tells more than that nothing is left.
         let endpoint = picked.map_err(|error| failed.take().unwrap_or(error))?;
@@ -306,9 +324,14 @@ async fn forward(
         note.iter_mut().for_each(|note| note.tries(address));
         let call = Call { head, expects, interim, timeouts, until, rate, connector: &service.connector };
         let error = match worker.upstream.send(endpoint, call, upload).await {
-            Ok(answer) => break answer,
+            Ok(answer) => break (answer, address),
             Err(error) => error,
         };
+        if let RequestError::ClientBody(BodyError::Refused) = error.error
+            && let Some(said) = shared.as_ref().and_then(Shared::said)
+        {
+            return said;
+        }
         // At a limit it was not tried at all, so that trying another is no retry.
         let refused = matches!(error.error, RequestError::Overloaded);
         if refused {
@@ -328,9 +351,15 @@ async fn forward(
                 }
                 upload = body;
             }
-            _ => return Err(error.error),
+            _ => {
+                if !error.error.is_clients() {
+                    filter::ended(route, &tried.canaries, true);
+                }
+                return Err(error.error);
+            }
         }
     };
+    filter::ended(route, &tried.canaries, answer.head.status.is_server_error());
 
     let Answer { mut head, body } = answer;
     let tunnel = matches!(body, AnswerBody::Switched(_));
@@ -346,8 +375,77 @@ async fn forward(
             Body::Tunnel(Box::new(Tunnel::new(switched, protocol, route.timeout.stream.0)))
         }
     };
-    let response = filter::response(worker, &snapshot, route, asked, head, body)?;
+    let response = match &shared {
+        None => Response::own(head, body),
+        Some(shared) => {
+            let shows = !tunnel && !body.is_over();
+            match filter::response(worker, &snapshot, route, shared, head, (address, shows))? {
+                Ok((head, shown)) if shown.is_empty() => Response::own(head, body),
+                Ok((head, shown)) => {
+                    let audience = Audience::new(worker, shared, shown, Whose::Response);
+                    Box::pin(show_body(audience, shared, head, body)).await?
+                }
+                Err(answer) => answer,
+            }
+        }
+    };
     Ok(Response { idle: route.timeout.idle.0, ..response })
+}
+
+/// Lets filters see what the client sends; an answer if one of them has it already.
+async fn show_upload(
+    audience: Audience,
+    shared: &Shared,
+    mut upload: Upload,
+    (head, expects): (&mut RequestHead, &mut bool),
+    interim: &Interim,
+    patience: Patience,
+) -> Result<Result<Upload, Response>, RequestError> {
+    let upload = match audience.whole() {
+        None => upload.shown(audience),
+        Some(most) => {
+            if std::mem::take(expects) {
+                // The endpoint is asked only when the body is here.
+                head.fields.remove(Known::Expect);
+                interim.send(&ResponseHead::new(StatusCode::CONTINUE)).await;
+            }
+            let gathered = audience.gather(&mut upload, most, Some(patience)).await;
+            match gathered {
+                Ok(bytes) => {
+                    filter::settle(shared, head);
+                    head.fields.remove(Known::Expect);
+                    Upload::new(From::Full(bytes))
+                }
+                Err(BodyError::Refused) => return shared.said().ok_or(RequestError::Panic)?.map(Err),
+                Err(error) => return Err(RequestError::ClientBody(error)),
+            }
+        }
+    };
+    headers::reframe(head, upload.length());
+    Ok(Ok(upload))
+}
+
+/// Lets filters see what the endpoint sends.
+async fn show_body(
+    audience: Audience,
+    shared: &Shared,
+    mut head: ResponseHead,
+    mut body: Body,
+) -> Result<Response, RequestError> {
+    let Some(most) = audience.whole() else {
+        head.fields.remove(Known::ContentLength);
+        return Ok(Response::own(head, Body::Shown(Box::new(audience.through(body)))));
+    };
+    match audience.gather(&mut body, most, None).await {
+        Ok(bytes) => {
+            head = filter::answered(shared).unwrap_or(head);
+            head.fields.remove(Known::ContentLength);
+            Ok(Response::own(head, Body::Full(bytes)))
+        }
+        Err(BodyError::Refused) => shared.said().ok_or(RequestError::Panic)?,
+        Err(BodyError::Slow(time)) => Err(RequestError::HeaderTimeout(time)),
+        Err(error) => Err(RequestError::Upstream(error.to_string().into())),
+    }
 }
 
 /// What the client is told of a path in a header that is none.

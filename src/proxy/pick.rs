@@ -10,8 +10,9 @@ use crate::endpoint::standing::Warming;
 use crate::endpoint::{Endpoint, Endpoints, InFlight};
 use crate::error::RequestError;
 use crate::message::RequestHead;
+use crate::plugin::canary::Canary;
 use crate::plugin::{Failure, instance::Turn};
-use crate::routes::Route;
+use crate::routes::{Route, Use};
 use crate::snapshot::{Service, Snapshot};
 
 /// Where a request has been already, or could not go.
@@ -25,6 +26,8 @@ pub struct Tried {
     others: Vec<u64>,
     /// How often it was sent somewhere, or that was tried.
     attempts: u32,
+    /// The canaries that had a say.
+    pub canaries: Vec<Arc<Canary>>,
 }
 
 impl Tried {
@@ -63,12 +66,19 @@ pub fn endpoint(
 ) -> Result<InFlight, RequestError> {
     tried.listed.extend(tried.latest.take());
     let endpoints = &service.endpoints;
-    let binding = &route.balancer.binding;
-    let sequence = binding.count();
+    let sequence = route.balancers.first().map_or(0, |it| it.binding.count());
     let mut picked = None;
     if tried.listed.len() < endpoints.len() {
         let turn = Turn { sequence, attempt: tried.listed.len() as u32, tried: &tried.listed, client };
-        picked = balancer(worker, snapshot, route, endpoints, head, turn)?;
+        for (place, used) in route.balancers.iter().enumerate() {
+            // Each that is asked has a sequence of its own, or shares would show in it.
+            let sequence = if place == 0 { sequence } else { used.binding.count() };
+            let turn = Turn { sequence, ..turn };
+            picked = balancer(worker, snapshot, used, endpoints, head, turn, &mut tried.canaries)?;
+            if picked.is_some() {
+                break;
+            }
+        }
     }
     let first = tried.attempts == 0;
     let usable = |index: &u32| !tried.listed.contains(index) && (first || !endpoints[*index as usize].live.out());
@@ -106,23 +116,49 @@ fn hand_on(endpoints: &[Arc<Endpoint>], warming: &Warming, index: u32, sequence:
     native(endpoints, sequence, &not).unwrap_or(index)
 }
 
-/// The balancer's word, if it has one.
+/// The balancer's word, if it has one. `canaries`: those that decide something of this request.
 fn balancer(
     worker: &Worker,
     snapshot: &Snapshot,
-    route: &Route,
+    used: &Use<BalancerFailure>,
     endpoints: &Arc<Endpoints>,
     head: &mut RequestHead,
     turn: Turn<'_>,
+    canaries: &mut Vec<Arc<Canary>>,
 ) -> Result<Option<u32>, RequestError> {
-    let binding = &route.balancer.binding;
+    if let Some(canary) = &used.canary
+        && let Some(plugin) = snapshot.plugins.get(canary.binding.slot)
+        && canary.takes(plugin.id)
+    {
+        let turn = Turn { sequence: canary.binding.count(), ..turn };
+        let picked = worker.plugins.borrow_mut().pick(plugin, &canary.binding, endpoints, head, turn);
+        canary.called(picked.is_err());
+        match picked {
+            Ok(picked) => {
+                picked.iter().for_each(|it| canary.picked(endpoints[*it as usize].live.id, endpoints.len()));
+                canaries.push(canary.clone());
+                return Ok(picked);
+            }
+            // The version that it stands in for decides then.
+            Err(failure) => worker.complain(&canary.binding.plugin, &failure),
+        }
+    }
+    let binding = &used.binding;
     let picked = match snapshot.plugins.get(binding.slot) {
         Some(plugin) => worker.plugins.borrow_mut().pick(plugin, binding, endpoints, head, turn),
         None => Err(Failure::Missing),
     };
+    if let (Some(shadow), Ok(picked)) = (&used.shadow, &picked) {
+        let turn = Turn { sequence: shadow.binding.count(), ..turn };
+        let own = match snapshot.plugins.get(shadow.binding.slot) {
+            Some(plugin) => worker.plugins.borrow_mut().pick(plugin, &shadow.binding, endpoints, head, turn),
+            None => Err(Failure::Missing),
+        };
+        shadow.compared(*picked, own);
+    }
     picked.or_else(|failure| {
         worker.complain(&binding.plugin, &failure);
-        match route.balancer.on_failure {
+        match used.on_failure {
             BalancerFailure::Fallback => {
                 worker.metrics.fell_back();
                 Ok(None)

@@ -13,11 +13,13 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::config::file::{check_plugins, mistake_at};
 use crate::config::mistakes::Mistakes;
+use crate::config::plugins::Rollback;
 use crate::config::upstream::Settings;
-use crate::config::{Config, Defaults, Filter, Kind, OnFailure, ServiceName};
+use crate::config::{self, Balancer, Config, Defaults, Filter, Kind, OnFailure, PluginName, ServiceName, Used};
 use crate::endpoint::Endpoints;
 use crate::endpoint::budget::Budget;
 use crate::endpoint::standing::{Moment, Standing, Verdicts};
+use crate::plugin::canary::{Canary, Shadow};
 use crate::plugin::{Binding, Numbers, Slot, library};
 use crate::registry::{self, View};
 use crate::routes::{Matcher, Route, Routes, Use};
@@ -43,6 +45,8 @@ enum Event {
     Config(Box<Config>),
     /// A plugin file came, changed or went.
     Plugin(library::Change),
+    /// A version of a plugin keeps failing.
+    Failing,
     /// Workers or health checks have noted something of an endpoint, or the time of one that rests is over.
     Endpoints,
 }
@@ -83,6 +87,8 @@ pub struct Publisher {
     settings: Arc<Settings>,
     /// Notified by workers, see [`crate::endpoint::live`].
     alarm: Arc<Notify>,
+    /// Notified by workers, see [`crate::plugin::Engine::alarm`].
+    failing: Arc<Notify>,
     verdicts: watch::Receiver<Verdicts>,
     /// When the rest of an endpoint ends, the next.
     wake: Option<Instant>,
@@ -114,6 +120,7 @@ impl Publisher {
             followed,
             settings: Arc::default(),
             alarm: Arc::default(),
+            failing: Arc::default(),
             verdicts,
             wake: None,
             published: Arc::default(),
@@ -121,6 +128,11 @@ impl Publisher {
         publisher.compile();
         publisher.publish(Again { all: true, endpoints: true });
         publisher
+    }
+
+    /// The same, told of plugins that keep failing.
+    pub fn hearing(self, failing: Arc<Notify>) -> Publisher {
+        Publisher { failing, ..self }
     }
 
     /// Is notified of each snapshot. For one listener.
@@ -140,11 +152,12 @@ impl Publisher {
                 }
             });
         }
-        let (alarm, mut verdicts) = (self.alarm.clone(), self.verdicts.clone());
+        let (alarm, failing, mut verdicts) = (self.alarm.clone(), self.failing.clone(), self.verdicts.clone());
         loop {
             let event = tokio::select! {
                 () = changed.notified() => Event::Services,
                 () = alarm.notified() => Event::Endpoints,
+                () = failing.notified() => Event::Failing,
                 Ok(()) = verdicts.changed() => Event::Endpoints,
                 () = until(self.wake) => Event::Endpoints,
                 Some(config) = configs.recv() => Event::Config(Box::new(config)),
@@ -168,6 +181,10 @@ impl Publisher {
     fn take(&mut self, event: Event) -> bool {
         match event {
             Event::Services | Event::Endpoints => false,
+            Event::Failing => {
+                self.library.quarantine();
+                false
+            }
             Event::Config(config) => self.adopt(config),
             Event::Plugin(change) => {
                 let uses = self.uses.of(change.name());
@@ -233,7 +250,7 @@ impl Publisher {
             let settings = Defaults {
                 strip_prefix: route.strip_prefix.unwrap_or(config.defaults.strip_prefix),
                 balancer: route.balancer.clone().unwrap_or_else(|| config.defaults.balancer.clone()),
-                filters: route.filters.clone().unwrap_or_else(|| config.defaults.filters.clone()),
+                filters: all_filters(&config, route.filters.as_ref().unwrap_or(&config.defaults.filters)),
                 timeout: route.timeout.over(&config.defaults.timeout),
                 retries: route.retries.unwrap_or(config.defaults.retries),
                 max_body: route.max_body.unwrap_or(config.defaults.max_body),
@@ -259,7 +276,8 @@ impl Publisher {
             order: usize::MAX,
         };
         let name = format!("{prefix}/{service}").into();
-        Some(Arc::new(self.uses.route(name, matcher, service, &config.defaults, config.plugins.on_failure)))
+        let settings = Defaults { filters: all_filters(&config, &config.defaults.filters), ..config.defaults.clone() };
+        Some(Arc::new(self.uses.route(name, matcher, service, &settings, config.plugins.on_failure)))
     }
 
     /// Puts together what is known and makes it the current snapshot.
@@ -385,6 +403,11 @@ impl Publisher {
     }
 }
 
+/// The filters of a route, those of all routes first.
+fn all_filters(config: &Config, own: &[Filter]) -> Vec<Filter> {
+    config.filters.iter().chain(own).cloned().collect()
+}
+
 /// What is wrong with files that the configuration names.
 pub fn mistakes_of(config: &Config, refused: &[Refused]) -> Mistakes {
     let all = refused.iter().map(|it| mistake_at(config, &it.at, it.to_string())).collect();
@@ -401,11 +424,7 @@ async fn until(moment: Option<Instant>) {
 
 /// Every use of a plugin that a configuration makes: plugin, kind, JSON.
 pub fn uses(config: &Config) -> impl Iterator<Item = (&str, Kind, &str)> {
-    let routes = config.routes.iter().map(toml::Spanned::get_ref);
-    let balancers = routes.clone().filter_map(|route| route.balancer.as_ref()).chain([&config.defaults.balancer]);
-    let filters = routes.filter_map(|route| route.filters.as_ref()).chain([&config.defaults.filters]).flatten();
-    let balancers = balancers.map(|it| (&*it.plugin.0, Kind::Balancer, &*it.config));
-    balancers.chain(filters.map(|it| (&*it.plugin.0, Kind::Filter, &*it.config)))
+    config.uses().into_iter().map(|it| (&*it.used.plugin.0, it.kind, &*it.used.config))
 }
 
 /// The bindings of the plugins: the same use keeps its binding, and so its state, whatever else changes.
@@ -414,21 +433,22 @@ struct Uses {
     slots: FxHashMap<Arc<str>, Slot>,
     numbers: Vec<Numbers>,
     bindings: HashMap<Key, Weak<Binding>>,
+    canaries: HashMap<(usize, u32, Rollback), Weak<Canary>>,
+    shadows: HashMap<usize, Weak<Shadow>>,
 }
+
+/// Where the places of canaries begin, and those of shadows, so that the same plugin in the place of another is another
+/// use.
+const CANARY: usize = 1 << 16;
+const SHADOW: usize = 2 << 16;
 
 /// What makes two uses the same: the plugin, the kind, the configuration, and whose use it is (the service of a
 /// balancer, the route of a filter, with its place among the filters).
 type Key = (Slot, Kind, Arc<str>, Arc<str>, usize);
 
 impl Uses {
-    fn bind(
-        &mut self,
-        plugin: &Arc<str>,
-        kind: Kind,
-        config: &Arc<str>,
-        whose: &Arc<str>,
-        place: usize,
-    ) -> Arc<Binding> {
+    fn bind(&mut self, used: &Used, kind: Kind, whose: &Arc<str>, place: usize) -> Arc<Binding> {
+        let Used { plugin: PluginName(plugin), config, .. } = used;
         let slot = *self.slots.entry(plugin.clone()).or_insert_with(|| {
             self.numbers.push(Numbers::default());
             self.numbers.len() - 1
@@ -443,6 +463,30 @@ impl Uses {
         binding
     }
 
+    fn canary(&mut self, used: &config::Canary, kind: Kind, whose: &Arc<str>, place: usize) -> Arc<Canary> {
+        let config::Canary { used, share, rollback } = used;
+        let binding = self.bind(used, kind, whose, CANARY + place);
+        let key = (Arc::as_ptr(&binding).addr(), *share, *rollback);
+        // It lives as long as its binding, or the address would be another's.
+        if let Some(known) = self.canaries.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        let canary = Arc::new(Canary::new(binding, *share, *rollback));
+        self.canaries.insert(key, Arc::downgrade(&canary));
+        canary
+    }
+
+    fn shadow(&mut self, used: &Used, service: &Arc<str>, place: usize) -> Arc<Shadow> {
+        let binding = self.bind(used, Kind::Balancer, service, SHADOW + place);
+        let key = Arc::as_ptr(&binding).addr();
+        if let Some(known) = self.shadows.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        let shadow = Arc::new(Shadow::new(binding));
+        self.shadows.insert(key, Arc::downgrade(&shadow));
+        shadow
+    }
+
     fn route(
         &mut self,
         name: Arc<str>,
@@ -451,23 +495,26 @@ impl Uses {
         settings: &Defaults,
         on_failure: OnFailure,
     ) -> Route {
-        let balancer = &settings.balancer;
-        let filter = |(place, filter): (usize, &Filter)| Use {
-            binding: self.bind(&filter.plugin.0, Kind::Filter, &filter.config, &name, place),
-            on_failure: filter.on_failure.unwrap_or(on_failure.filter),
-        };
-        let filters = settings.filters.iter().enumerate().map(filter).collect();
-        let balancer = Use {
-            binding: self.bind(&balancer.plugin.0, Kind::Balancer, &balancer.config, service, 0),
-            on_failure: balancer.on_failure.unwrap_or(on_failure.balancer),
-        };
+        let mut filters = Vec::with_capacity(settings.filters.len());
+        for (place, Filter { used, on_failure: own, canary }) in settings.filters.iter().enumerate() {
+            let binding = self.bind(used, Kind::Filter, &name, place);
+            let canary = canary.as_ref().map(|it| self.canary(it, Kind::Filter, &name, place));
+            filters.push(Use { binding, on_failure: own.unwrap_or(on_failure.filter), canary, shadow: None });
+        }
+        let mut balancers = Vec::new();
+        for (place, Balancer { used, on_failure: own, canary, shadow, .. }) in settings.balancer.chain().enumerate() {
+            let binding = self.bind(used, Kind::Balancer, service, place);
+            let canary = canary.as_ref().map(|it| self.canary(it, Kind::Balancer, service, place));
+            let shadow = shadow.as_ref().map(|it| self.shadow(it, service, place));
+            balancers.push(Use { binding, on_failure: own.unwrap_or(on_failure.balancer), canary, shadow });
+        }
         Route {
             name,
             matcher,
             strip_prefix: settings.strip_prefix,
             service: service.clone(),
-            balancer,
-            filters,
+            balancers: balancers.into(),
+            filters: filters.into(),
             timeout: settings.timeout,
             retries: settings.retries,
             max_body: settings.max_body.0,
@@ -492,6 +539,8 @@ impl Uses {
     fn forget(&mut self) {
         if self.bindings.len() > 2 * self.bindings.values().filter(|it| it.strong_count() > 0).count().max(16) {
             self.bindings.retain(|_, binding| binding.strong_count() > 0);
+            self.canaries.retain(|_, canary| canary.strong_count() > 0);
+            self.shadows.retain(|_, shadow| shadow.strong_count() > 0);
         }
     }
 }

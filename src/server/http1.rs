@@ -71,7 +71,7 @@ enum Next {
 pub async fn serve(
     stream: Stream,
     either: bool,
-    worker: &Worker,
+    worker: &Rc<Worker>,
     client: &Client,
     open: &mut Open,
 ) -> io::Result<Outcome> {
@@ -130,7 +130,7 @@ enum After {
 /// What ended the connection before an answer was complete.
 async fn busy(
     link: &Shared,
-    worker: &Worker,
+    worker: &Rc<Worker>,
     client: &Client,
     rules: &mut Arc<Rules>,
     open: &mut Open,

@@ -97,7 +97,7 @@ fn what_the_example_calls_defaults_are_the_defaults() {
         let mut config = parse(text, Path::new("moongate.toml")).unwrap();
         config.source.text = "".into();
         // Where in the file a balancer stands is no part of what it says.
-        config.defaults.balancer.at = 0..0;
+        config.defaults.balancer.used.at = 0..0;
         let upstream = config.upstream.over(upstream::Settings::default());
         config.upstream = Upstream::default();
         format!("{config:#?}\n{upstream:#?}")
@@ -120,8 +120,8 @@ fn values_are_normalised_and_paths_start_at_the_file() {
     assert_eq!(&*route.host.as_ref().unwrap().0, "*.example.com");
     assert_eq!(route.headers.keys().next().unwrap().0, "x-version");
     let filters = route.filters.as_ref().unwrap();
-    assert_eq!(&*filters[0].config, "{}");
-    assert_eq!(&*filters[1].config, r#"{"at":"2026-01-02","deep":[{"n":1.5}],"name":"x-env"}"#);
+    assert_eq!(&*filters[0].used.config, "{}");
+    assert_eq!(&*filters[1].used.config, r#"{"at":"2026-01-02","deep":[{"n":1.5}],"name":"x-env"}"#);
     assert!(filters[1].on_failure.is_some());
 }
 

@@ -1,6 +1,7 @@
 //! The one integration binary: real sockets, a real ZooKeeper, real `.wasm` files.
 
 mod access;
+mod bodies;
 mod clients;
 mod config;
 mod fuzz;
@@ -22,3 +23,4 @@ mod support;
 mod tidy;
 mod tls;
 mod tls_endpoints;
+mod versions;

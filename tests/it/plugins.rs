@@ -70,8 +70,19 @@ impl Load {
     }
 }
 
+/// A gateway with these endpoints of the service `s`, and with these files in its plugin directory when it starts.
+pub(crate) fn with_plugins(origins: &[&Origin], plugins: &[(&str, &str)], config: &str) -> Gateway {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("services.toml"), crate::support::gateway::services("s", origins)).unwrap();
+    fs::create_dir(dir.path().join("plugins")).unwrap();
+    for (name, file) in plugins {
+        fs::copy(fixture(file), dir.path().join(format!("plugins/{name}.wasm"))).unwrap();
+    }
+    Gateway::start_in(dir, &format!("{config}\n[auto_routes]\n"))
+}
+
 /// Two origins in the order in which balancers see them.
-async fn two() -> [Origin; 2] {
+pub(crate) async fn two() -> [Origin; 2] {
     let mut origins = [Origin::start().await, Origin::start().await];
     origins.sort_by_key(|it| it.address);
     origins
@@ -185,23 +196,23 @@ async fn hostile_balancers_leave_all_requests_answered() {
 async fn a_balancer_that_turns_hostile_is_answered_for_and_suspended() {
     for (plugin, counter) in [("late-trap", "traps"), ("late-loop", "timeouts"), ("late-wrong", "nonsense")] {
         let [a, b] = two().await;
-        let gateway = Gateway::of(&[&a, &b], "workers = 1");
-        gateway.plug("round-robin", fixture(plugin));
-        eventually("it serves", async || gateway.plugin("round-robin").await["bundled"] == false).await;
+        // There is no version before it, and no bundled one, to go back to.
+        let gateway = with_plugins(&[&a, &b], &[("mine", plugin)], "workers = 1\n[defaults]\nbalancer = \"mine\"");
         let mut client = Client::to(gateway.http).await;
         let began = Instant::now();
         for _ in 0..500 {
             assert_eq!(client.get("/s/").await.status, StatusCode::OK, "{plugin}");
         }
-        let status = gateway.plugin("round-robin").await;
+        let status = gateway.plugin("mine").await;
         assert!(status[counter].as_u64().unwrap() > 0, "{plugin}: {status}");
+        assert_eq!(status["state"], "active", "{plugin}: {status}");
         assert!(gateway.metric("moongate_balancer_fallbacks_total").await > 0.0, "{plugin}");
         if plugin == "late-loop" {
             // 490 loops of 10 ms would be five seconds: it is left alone after a few.
             assert!(status[counter].as_u64().unwrap() < 50, "{:?}: {status}", began.elapsed());
         }
         // And a good one takes over at once.
-        gateway.plug("round-robin", fixture("first"));
+        gateway.plug("mine", fixture("first"));
         eventually("the good one serves", async || client.get("/s/").await.text() == a.name()).await;
     }
 }
@@ -211,11 +222,7 @@ async fn a_failing_balancer_rejects_where_the_route_says_so() {
     let [a, b] = two().await;
     let config = "[[routes]]\npath_prefix = \"/strict\"\nservice = \"s\"\n\
                   balancer = { plugin = \"mine\", on_failure = \"reject\" }\n";
-    let dir = TempDir::new().unwrap();
-    fs::create_dir(dir.path().join("plugins")).unwrap();
-    fs::copy(fixture("late-trap"), dir.path().join("plugins/mine.wasm")).unwrap();
-    fs::write(dir.path().join("services.toml"), crate::support::gateway::services("s", &[&a, &b])).unwrap();
-    let gateway = Gateway::start_in(dir, &format!("workers = 1\n{config}"));
+    let gateway = with_plugins(&[&a, &b], &[("mine", "late-trap")], &format!("workers = 1\n{config}"));
     eventually("it traps", async || get(gateway.http, "/strict").await.status == StatusCode::SERVICE_UNAVAILABLE).await;
     let reply = get(gateway.http, "/strict").await;
     assert!(reply.text().contains("a plugin of this route failed"), "{}", reply.text());

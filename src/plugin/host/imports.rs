@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::{Host, InHand, KEYS, LOG_LINE, Picking, start};
+use super::{Answered, Host, InHand, KEYS, LOG_LINE, Picking, Show, Store, start};
 use crate::message::fields::{is_name, is_value};
-use crate::message::{Fields, Known, Target, known};
+use crate::message::{Fields, Known, RequestHead, ResponseHead, Target, known};
 use crate::plugin::bindings::moongate::plugin as wit;
+use crate::plugin::bindings::moongate::plugin::bodies::Showing;
 use crate::plugin::bindings::moongate::plugin::host::Level;
 use crate::plugin::bindings::moongate::plugin::request_keys::Source;
+use crate::plugin::bindings::moongate::plugin::store::Exchanged;
 use crate::plugin::bindings::moongate::plugin::types::Header;
 
 /// Fields that frame a message or manage its connection, which a plugin could only break (RFC 9110, section 7.6.1).
@@ -41,21 +43,10 @@ fn all(fields: &Fields) -> Vec<Header> {
         .collect()
 }
 
-fn set(fields: Option<&mut Fields>, name: &str, value: &str) -> bool {
+/// Writes to what may be written to, if field and value may be written.
+fn write(fields: Option<&mut Fields>, name: &str, value: &str, write: impl FnOnce(&mut Fields)) -> bool {
     let Some(fields) = fields.filter(|_| writable(name, value)) else { return false };
-    fields.set(name, value.as_bytes());
-    true
-}
-
-fn append(fields: Option<&mut Fields>, name: &str, value: &str) -> bool {
-    let Some(fields) = fields.filter(|_| writable(name, value)) else { return false };
-    fields.append(name, value.as_bytes());
-    true
-}
-
-fn remove(fields: Option<&mut Fields>, name: &str) -> bool {
-    let Some(fields) = fields.filter(|_| writable(name, "")) else { return false };
-    fields.remove(name);
+    write(fields);
     true
 }
 
@@ -90,6 +81,39 @@ impl wit::host::Host for Host {
     fn random(&mut self) -> u64 {
         self.draw()
     }
+
+    fn zone(&mut self) -> String {
+        self.zone.as_ref().to_owned()
+    }
+}
+
+impl wit::store::Host for Host {
+    fn number(&mut self, name: String) -> u64 {
+        self.store().map_or(0, |store| store.number(name, Instant::now()))
+    }
+
+    fn exchange(&mut self, name: String, expected: u64, new: u64, lasts_ms: u32) -> Exchanged {
+        let exchange = |store: &Store| store.exchange(name, (expected, new), lasting(lasts_ms), Instant::now());
+        let (before, replaced) = self.store().map_or((0, false), exchange);
+        Exchanged { before, replaced }
+    }
+
+    fn read(&mut self, name: String) -> Option<Vec<u8>> {
+        self.store()?.read(name, Instant::now())
+    }
+
+    fn write(&mut self, name: String, value: Vec<u8>, lasts_ms: u32) -> bool {
+        self.store().is_some_and(|store| store.write(name, value, lasting(lasts_ms), Instant::now()))
+    }
+
+    fn remove(&mut self, name: String) {
+        self.store().iter().for_each(|store| store.remove(&name));
+    }
+}
+
+/// Zero milliseconds are no end.
+fn lasting(milliseconds: u32) -> Option<Duration> {
+    (milliseconds > 0).then(|| Duration::from_millis(milliseconds.into()))
 }
 
 impl wit::shared::Host for Host {
@@ -152,6 +176,10 @@ impl wit::endpoints::Host for Host {
         self.endpoint(index).map_or(0, |live| live.latency().as_micros() as u32)
     }
 
+    fn peak_us(&mut self, index: u32) -> u32 {
+        self.endpoint(index).map_or(0, |live| live.peak().as_micros() as u32)
+    }
+
     fn failures(&mut self, index: u32) -> u32 {
         self.endpoint(index).map_or(0, |live| live.failures())
     }
@@ -209,53 +237,57 @@ fn same(a: &Source, b: &Source) -> bool {
 
 impl wit::request::Host for Host {
     fn method(&mut self) -> String {
-        self.request().map_or(String::new(), |request| request.head.method.as_str().to_owned())
+        self.exchange().map_or(String::new(), |exchange| exchange.head.method.as_str().to_owned())
     }
 
     fn path(&mut self) -> String {
-        self.request().map_or(String::new(), |request| request.head.target.as_str().to_owned())
+        self.exchange().map_or(String::new(), |exchange| exchange.head.target.as_str().to_owned())
     }
 
     fn original_path(&mut self) -> String {
-        self.request().map_or(String::new(), |request| request.original.clone())
+        self.exchange().map_or(String::new(), |exchange| exchange.original.clone())
     }
 
     fn authority(&mut self) -> String {
-        self.request().and_then(|request| request.head.authority()).unwrap_or_default().to_owned()
+        self.exchange().and_then(|exchange| exchange.head.authority()).unwrap_or_default().to_owned()
     }
 
     fn client_address(&mut self) -> String {
-        self.request().map_or(String::new(), |request| request.client.to_string())
+        self.exchange().map_or(String::new(), |exchange| exchange.client.to_string())
     }
 
     fn get(&mut self, name: String) -> Option<String> {
-        get(&self.request()?.head.fields, &name)
+        get(&self.exchange()?.head.fields, &name)
     }
 
     fn headers(&mut self) -> Vec<Header> {
-        self.request().map_or(Vec::new(), |request| all(&request.head.fields))
+        self.exchange().map_or(Vec::new(), |exchange| all(&exchange.head.fields))
     }
 
     fn set(&mut self, name: String, value: String) -> bool {
-        set(self.request_mut().map(|head| &mut head.fields), &name, &value)
+        let fields = self.request_mut(name.len() + value.len()).map(|head| &mut head.fields);
+        write(fields, &name, &value, |fields| fields.set(&*name, value.as_bytes()))
     }
 
     fn append(&mut self, name: String, value: String) -> bool {
-        append(self.request_mut().map(|head| &mut head.fields), &name, &value)
+        let fields = self.request_mut(name.len() + value.len()).map(|head| &mut head.fields);
+        write(fields, &name, &value, |fields| fields.append(&*name, value.as_bytes()))
     }
 
     fn remove(&mut self, name: String) -> bool {
-        remove(self.request_mut().map(|head| &mut head.fields), &name)
+        let fields = self.request_mut(0).map(|head| &mut head.fields);
+        write(fields, &name, "", |fields| _ = fields.remove(&*name))
     }
 
     fn set_path(&mut self, path: String) -> bool {
-        let (Some(head), Some(target)) = (self.request_mut(), Target::sendable(path)) else { return false };
+        let Some(head) = self.request_mut(path.len()) else { return false };
+        let Some(target) = Target::sendable(path) else { return false };
         head.target = target;
         true
     }
 
     fn set_method(&mut self, method: String) -> bool {
-        let (Some(head), Ok(method)) = (self.request_mut(), http::Method::from_bytes(method.as_bytes())) else {
+        let (Some(head), Ok(method)) = (self.request_mut(0), http::Method::from_bytes(method.as_bytes())) else {
             return false;
         };
         // A tunnel cannot be made of a request, and an endpoint would take what follows for one.
@@ -265,15 +297,23 @@ impl wit::request::Host for Host {
         head.method = method;
         true
     }
+
+    fn noted(&mut self) -> Vec<u8> {
+        self.exchange().map_or(Vec::new(), |exchange| exchange.noted().to_vec())
+    }
+
+    fn note(&mut self, value: Vec<u8>) -> bool {
+        self.exchange_mut().is_some_and(|exchange| exchange.note(value))
+    }
 }
 
 impl wit::response::Host for Host {
     fn status(&mut self) -> u16 {
-        self.response().map_or(0, |head| head.status.as_u16())
+        self.response().map_or(0, |response| response.head.status.as_u16())
     }
 
     fn set_status(&mut self, status: u16) -> bool {
-        let (Some(head), Some(status)) = (self.response_mut(), final_status(status)) else {
+        let (Some(head), Some(status)) = (self.response_mut(0), final_status(status)) else {
             return false;
         };
         head.status = status;
@@ -281,23 +321,63 @@ impl wit::response::Host for Host {
     }
 
     fn get(&mut self, name: String) -> Option<String> {
-        get(&self.response()?.fields, &name)
+        get(&self.response()?.head.fields, &name)
     }
 
     fn headers(&mut self) -> Vec<Header> {
-        self.response().map_or(Vec::new(), |head| all(&head.fields))
+        self.response().map_or(Vec::new(), |response| all(&response.head.fields))
     }
 
     fn set(&mut self, name: String, value: String) -> bool {
-        set(self.response_mut().map(|head| &mut head.fields), &name, &value)
+        let fields = self.response_mut(name.len() + value.len()).map(|head| &mut head.fields);
+        write(fields, &name, &value, |fields| fields.set(&*name, value.as_bytes()))
     }
 
     fn append(&mut self, name: String, value: String) -> bool {
-        append(self.response_mut().map(|head| &mut head.fields), &name, &value)
+        let fields = self.response_mut(name.len() + value.len()).map(|head| &mut head.fields);
+        write(fields, &name, &value, |fields| fields.append(&*name, value.as_bytes()))
     }
 
     fn remove(&mut self, name: String) -> bool {
-        remove(self.response_mut().map(|head| &mut head.fields), &name)
+        let fields = self.response_mut(0).map(|head| &mut head.fields);
+        write(fields, &name, "", |fields| _ = fields.remove(&*name))
+    }
+
+    fn endpoint(&mut self) -> String {
+        self.response().map_or(String::new(), |response| response.endpoint.to_string())
+    }
+}
+
+impl wit::bodies::Host for Host {
+    fn show_request(&mut self, how: Showing) -> bool {
+        self.exchange_mut().is_some_and(|exchange| exchange.show(false, how.into()))
+    }
+
+    fn show_response(&mut self, how: Showing) -> bool {
+        self.exchange_mut().is_some_and(|exchange| exchange.show(true, how.into()))
+    }
+}
+
+impl From<Showing> for Show {
+    fn from(how: Showing) -> Show {
+        match how {
+            Showing::Pieces => Show::Pieces,
+            Showing::Whole(most) => Show::Whole(most),
+        }
+    }
+}
+
+impl Host {
+    fn response(&self) -> Option<&Answered> {
+        self.exchange()?.response.as_ref()
+    }
+
+    fn request_mut(&mut self, more: usize) -> Option<&mut RequestHead> {
+        self.exchange_mut()?.request(more)
+    }
+
+    fn response_mut(&mut self, more: usize) -> Option<&mut ResponseHead> {
+        self.exchange_mut()?.answer(more)
     }
 }
 

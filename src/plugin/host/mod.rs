@@ -11,11 +11,16 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 use wasmtime::StoreLimits;
 
+mod exchange;
 pub(super) mod imports;
+mod store;
+
+pub use exchange::{Answered, Exchange, Piece, Show, Step};
+pub(crate) use store::Store;
 
 use super::bindings::moongate::plugin::request_keys::Source;
 use crate::endpoint::Endpoints;
-use crate::message::{Fields, Known, RequestHead, ResponseHead};
+use crate::message::{Fields, Known, RequestHead};
 
 /// Slots that one binding may open: a balancer needs a handful, and each is a cache line for good.
 const SLOTS: usize = 64;
@@ -74,6 +79,11 @@ impl Shared {
 pub(crate) struct Host {
     pub(crate) limits: StoreLimits,
     pub(crate) in_hand: InHand,
+    /// The number of the binding whose call is running.
+    pub(crate) called: u32,
+    /// What bindings remember, by their number.
+    stores: Vec<Option<Arc<Store>>>,
+    zone: Arc<str>,
     plugin: Arc<str>,
     slots: Vec<Arc<Slot>>,
     /// Which of `slots` belong to a binding, so that configuring it again gives them back.
@@ -91,9 +101,8 @@ pub(crate) enum InHand {
     Nothing,
     Configuring(Arc<super::Binding>),
     Picking(Picking),
-    // In boxes: they are large, and this is moved at every pick.
-    Request(Box<RequestInHand>),
-    Response(Box<ResponseInHand>),
+    // In a box: it is large, and this is moved at every pick.
+    Exchange(Box<Exchange>),
 }
 
 /// A request that needs an endpoint.
@@ -105,29 +114,14 @@ pub(crate) struct Picking {
     pub(crate) client: Option<IpAddr>,
 }
 
-/// A request on its way through the filters.
-pub struct RequestInHand {
-    /// The head as it will be sent on.
-    pub head: RequestHead,
-    /// Path and query as the client sent them.
-    pub original: String,
-    /// Who asks.
-    pub client: IpAddr,
-}
-
-/// A response on its way through the filters, with what was asked.
-pub struct ResponseInHand {
-    /// The request as it was sent on.
-    pub request: RequestInHand,
-    /// The head as the client will see it.
-    pub head: ResponseHead,
-}
-
 impl Host {
-    pub(crate) fn new(plugin: Arc<str>, log: Arc<LogBudget>, limits: StoreLimits) -> Host {
+    pub(crate) fn new(plugin: Arc<str>, zone: Arc<str>, log: Arc<LogBudget>, limits: StoreLimits) -> Host {
         Host {
             limits,
             in_hand: InHand::Nothing,
+            called: 0,
+            stores: Vec::new(),
+            zone,
             plugin,
             slots: Vec::new(),
             opened: FxHashMap::default(),
@@ -148,9 +142,18 @@ impl Host {
         !self.keys.is_empty()
     }
 
-    /// Takes back the slots of a binding that is configured again.
-    pub(crate) fn forget(&mut self, binding: u32) {
-        self.free.extend(self.opened.remove(&binding).unwrap_or_default());
+    /// Makes a number mean this binding from now on, which is about to be configured.
+    pub(crate) fn adopt(&mut self, binding: &Arc<super::Binding>) {
+        let number = binding.number.value();
+        // The slots of what it meant before may be used again.
+        self.free.extend(self.opened.remove(&number).unwrap_or_default());
+        let place = number as usize;
+        if self.stores.len() <= place {
+            self.stores.resize_with(place + 1, || None);
+        }
+        self.stores[place] = Some(binding.store.clone());
+        self.called = number;
+        self.in_hand = InHand::Configuring(binding.clone());
     }
 
     fn slot(&self, slot: u32) -> Option<&AtomicU64> {
@@ -164,25 +167,18 @@ impl Host {
         Some(&endpoints.get(index as usize)?.live)
     }
 
-    /// The request in hand, in whatever phase.
-    fn request(&self) -> Option<&RequestInHand> {
-        match &self.in_hand {
-            InHand::Request(request) => Some(request),
-            InHand::Response(response) => Some(&response.request),
-            _ => None,
-        }
+    /// What a filter is about.
+    fn exchange(&self) -> Option<&Exchange> {
+        if let InHand::Exchange(exchange) = &self.in_hand { Some(exchange) } else { None }
     }
 
-    fn request_mut(&mut self) -> Option<&mut RequestHead> {
-        if let InHand::Request(request) = &mut self.in_hand { Some(&mut request.head) } else { None }
+    fn exchange_mut(&mut self) -> Option<&mut Exchange> {
+        if let InHand::Exchange(exchange) = &mut self.in_hand { Some(exchange) } else { None }
     }
 
-    fn response(&self) -> Option<&ResponseHead> {
-        if let InHand::Response(response) = &self.in_hand { Some(&response.head) } else { None }
-    }
-
-    fn response_mut(&mut self) -> Option<&mut ResponseHead> {
-        if let InHand::Response(response) = &mut self.in_hand { Some(&mut response.head) } else { None }
+    /// What the binding remembers that the call is about.
+    fn store(&self) -> Option<&Store> {
+        self.stores.get(self.called as usize)?.as_deref()
     }
 
     /// Calls `with` with the bytes of a key's value.

@@ -84,7 +84,13 @@ fn route(order: usize, chosen: &[u8]) -> Arc<Route> {
         matcher,
         strip_prefix: chosen[0] & 2 == 0,
         service: "s".into(),
-        balancer: Use { binding: Arc::new(binding), on_failure: BalancerFailure::Fallback },
+        balancers: [Use {
+            binding: Arc::new(binding),
+            on_failure: BalancerFailure::Fallback,
+            canary: None,
+            shadow: None,
+        }]
+        .into(),
         filters: Box::default(),
         timeout: Timeouts::default(),
         retries: 0,

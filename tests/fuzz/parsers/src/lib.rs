@@ -26,6 +26,17 @@ pub mod plugin {
     pub use crate::config::Kind;
     use std::sync::Arc;
 
+    /// Versions that are tried.
+    pub mod canary {
+        /// A canary.
+        #[derive(Debug)]
+        pub struct Canary;
+
+        /// A shadow.
+        #[derive(Debug)]
+        pub struct Shadow;
+    }
+
     /// A use of a plugin.
     #[derive(Debug)]
     pub struct Binding;

@@ -1,0 +1,233 @@
+//! Compiled plugins on disk, so that what was compiled once is ready in a moment after a restart.
+//!
+//! Compiled code runs outside of the sandbox, so a file is believed only if nobody else can have written it: it and its
+//! directory belong to this user, and nobody else may write to them. What is damaged is found out by a digest, and what
+//! another version of the engine wrote has another name.
+
+use std::fs::{self, Metadata};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+use wasmtime::component::Component;
+
+/// Files that are kept; those that were not used for the longest time go first.
+const FILES: usize = 256;
+
+/// A file that somebody may still be writing is left alone for so long.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Bytes before the compiled code.
+const DIGEST: usize = 32;
+
+/// A directory of compiled plugins.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    dir: PathBuf,
+    /// Names the engine and its settings.
+    engine: String,
+}
+
+impl Cache {
+    /// In this directory, which is made if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be made, or is not this user's alone to write to.
+    pub fn open(dir: &Path, engine: &wasmtime::Engine) -> Result<Cache> {
+        let about = || format!("using {} for compiled plugins", dir.display());
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.and_then(|()| fs::metadata(dir))
+            .map_err(anyhow::Error::from)
+            .and_then(|it| ours(&it))
+            .with_context(about)?;
+        Ok(Cache { dir: dir.to_owned(), engine: hash_of(engine) })
+    }
+
+    fn file(&self, component: &[u8]) -> PathBuf {
+        let digest = Sha256::digest(component);
+        let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        self.dir.join(format!("{name}-{}.cwasm", self.engine))
+    }
+
+    /// What was compiled of these bytes before; none if there is nothing, or nothing that can be believed.
+    pub(super) fn get(&self, engine: &wasmtime::Engine, component: &[u8]) -> Option<Component> {
+        let path = self.file(component);
+        match load(engine, &path) {
+            Ok(component) => {
+                // The time of use, by which they are kept.
+                let _ = fs::File::options().append(true).open(&path).and_then(|it| it.set_modified(SystemTime::now()));
+                component
+            }
+            Err(error) => {
+                tracing::warn!(file = %path.display(), "compiled plugin not used: {error:#}");
+                let _ = fs::remove_file(&path);
+                None
+            }
+        }
+    }
+
+    /// Keeps what was compiled. That it cannot be kept is no reason not to use it.
+    pub(super) fn put(&self, component: &[u8], compiled: &Component) {
+        if let Err(error) = self.write(component, compiled) {
+            tracing::warn!(dir = %self.dir.display(), "compiled plugin not kept: {error:#}");
+        }
+    }
+
+    fn write(&self, component: &[u8], compiled: &Component) -> Result<()> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let code = compiled.serialize().map_err(anyhow::Error::from)?;
+        let new = self.dir.join(format!(".new-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed)));
+        let written = (|| {
+            let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+            file.write_all(&Sha256::digest(&code))?;
+            file.write_all(&code)?;
+            fs::rename(&new, self.file(component))
+        })();
+        if written.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        written?;
+        self.tidy();
+        Ok(())
+    }
+
+    /// Removes what is too much, and what was left half written.
+    fn tidy(&self) {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return };
+        let used = |path: &Path| fs::metadata(path).and_then(|it| it.modified()).ok();
+        let mut files: Vec<_> =
+            entries.flatten().map(|it| it.path()).filter_map(|path| Some((used(&path)?, path))).collect();
+        files.sort();
+        let half = |path: &Path| path.file_name().is_some_and(|it| it.to_string_lossy().starts_with(".new-"));
+        let stale = |at: &SystemTime| at.elapsed().is_ok_and(|age| age > FRESH);
+        let (halves, whole): (Vec<_>, Vec<_>) = files.into_iter().partition(|(_, path)| half(path));
+        let many = whole.iter().take(whole.len().saturating_sub(FILES));
+        for (_, path) in halves.iter().filter(|(at, _)| stale(at)).chain(many) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// What lies there; none if nothing does.
+#[allow(unsafe_code)]
+fn load(engine: &wasmtime::Engine, path: &Path) -> Result<Option<Component>> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    ensure!(metadata.is_file(), "it is not a regular file");
+    ours(&metadata)?;
+    let bytes = fs::read(path)?;
+    let (digest, code) = bytes.split_at_checked(DIGEST).context("it is cut short")?;
+    ensure!(Sha256::digest(code).as_slice() == digest, "it is damaged");
+    // SAFETY: it is what `Component::serialize` gave, byte for byte, as only this user can have written it, into a
+    // directory that only this user may write to; wasmtime itself compares version and settings of the engine.
+    let component = unsafe { Component::deserialize(engine, code) };
+    component.map(Some).map_err(anyhow::Error::from)
+}
+
+/// Nobody else can have written it.
+fn ours(metadata: &Metadata) -> Result<()> {
+    let me = rustix::process::geteuid().as_raw();
+    ensure!(metadata.uid() == me, "it belongs to user {} and not to {me}", metadata.uid());
+    let mode = metadata.permissions().mode();
+    ensure!(mode & 0o022 == 0, "others may write to it (its mode is {:o})", mode & 0o7777);
+    Ok(())
+}
+
+/// A name for the engine, its version and its settings.
+fn hash_of(engine: &wasmtime::Engine) -> String {
+    use std::hash::{Hash, Hasher};
+    let mut hasher = std::hash::DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::plugin::engine::{Engine, Limits};
+
+    /// The smallest component there is.
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    fn wasm() -> wasmtime::Engine {
+        Engine::new(Limits { memory: 1 << 20, call: Duration::from_millis(10) }).unwrap().wasm
+    }
+
+    fn cache(engine: &wasmtime::Engine) -> (tempfile::TempDir, Cache) {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&dir.path().join("cache"), engine).unwrap();
+        (dir, cache)
+    }
+
+    #[test]
+    fn what_was_put_in_is_found_again() {
+        let engine = wasm();
+        let (_dir, cache) = cache(&engine);
+        assert!(cache.get(&engine, EMPTY).is_none());
+        cache.put(EMPTY, &Component::new(&engine, EMPTY).unwrap());
+        assert!(cache.get(&engine, EMPTY).is_some());
+        assert!(cache.get(&engine, b"another").is_none());
+    }
+
+    #[test]
+    fn what_others_can_have_written_or_is_damaged_is_not_used() {
+        let engine = wasm();
+        let (_dir, cache) = cache(&engine);
+        let file = cache.file(EMPTY);
+        let spoil = |how: &dyn Fn()| {
+            cache.put(EMPTY, &Component::new(&engine, EMPTY).unwrap());
+            how();
+            let found = cache.get(&engine, EMPTY).is_some();
+            assert_eq!(file.exists(), found, "what cannot be used is removed");
+            found
+        };
+        let permit = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        assert!(spoil(&|| permit(0o644)));
+        assert!(!spoil(&|| permit(0o660)));
+        assert!(!spoil(&|| {
+            let mut bytes = fs::read(&file).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(&file, bytes).unwrap();
+        }));
+        assert!(!spoil(&|| fs::write(&file, b"short").unwrap()));
+        assert!(!spoil(&|| {
+            fs::rename(&file, cache.dir.join("elsewhere")).unwrap();
+            std::os::unix::fs::symlink(cache.dir.join("elsewhere"), &file).unwrap();
+        }));
+        fs::set_permissions(&cache.dir, fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = Cache::open(&cache.dir, &engine).unwrap_err();
+        assert!(format!("{refused:#}").contains("others may write to it (its mode is 777)"), "{refused:#}");
+    }
+
+    #[test]
+    fn the_longest_unused_go_first() {
+        let engine = wasm();
+        let (_dir, cache) = cache(&engine);
+        let age = |path: &Path, seconds| {
+            let at = SystemTime::now() - Duration::from_secs(seconds);
+            fs::File::options().append(true).open(path).unwrap().set_modified(at).unwrap();
+        };
+        for number in 0..FILES as u64 + 5 {
+            let path = cache.dir.join(format!("{number}.cwasm"));
+            fs::write(&path, b"").unwrap();
+            age(&path, 1000 - number);
+        }
+        for (name, seconds) in [(".new-old", 3600), (".new-young", 1)] {
+            fs::write(cache.dir.join(name), b"").unwrap();
+            age(&cache.dir.join(name), seconds);
+        }
+        cache.put(EMPTY, &Component::new(&engine, EMPTY).unwrap());
+        let there = |name: &str| cache.dir.join(name).exists();
+        assert!(!there("0.cwasm") && !there("5.cwasm") && there("6.cwasm"));
+        assert!(!there(".new-old") && there(".new-young") && cache.file(EMPTY).exists());
+    }
+}
