@@ -139,7 +139,7 @@ mod tests {
         Turn { sequence, random: mix(sequence), attempt: 0 }
     }
 
-    /// How often each of four is picked if all cost the same.
+    /// How often each is picked if all cost the same.
     fn idle(weights: &[u32], choices: u32, picks: u64) -> Vec<u32> {
         let draw = draw(weights);
         let mut counts = vec![0; weights.len()];
@@ -204,7 +204,11 @@ mod tests {
     fn costs_are_told_weights_relative_to_the_mean() {
         let uneven = draw(&[600, 300, 0, 0, 300]);
         let mut seen = Vec::new();
-        uneven.least_untried(turn(0), 0, |_| false, |index, weight| seen.push((index, weight)));
+        let cost = |index, weight| {
+            seen.push((index, weight));
+            0
+        };
+        uneven.least_untried(turn(0), 0, |_| false, cost);
         assert_eq!(seen, [(0, 1.5), (1, 0.75), (4, 0.75)]);
     }
 
