@@ -11,8 +11,8 @@
 //!   what is more goes on to the next endpoint on the ring that has room. 1.25 if absent, at least 1: the lower, the more
 //!   even the load and the more keys stray under load. 0: no bound, so that a key never strays.
 //! - `points`: points on the ring for each unit of weight, 1 to 1024, 160 if absent. More of them share the keys more
-//!   evenly: with p points, an endpoint's share is off by about 1/√p. Each takes 12 bytes; where weights are in the
-//!   hundreds a few will do. A ring has 262,144 at most, and beyond that fewer for each endpoint.
+//!   evenly: with p points, an endpoint's share is off by about 1/√p. Each takes 10 bytes; where weights are in the
+//!   hundreds a few will do. A ring has 131,072 at most, and beyond that fewer for each endpoint.
 //!
 //! When one of n endpoints goes, its keys (about 1/n) move, and no others; when one comes, those that it gets. Sources:
 //! Karger et al., "Consistent Hashing and Random Trees" (1997); Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing
@@ -109,7 +109,7 @@ impl Placement {
         for &index in &eligible {
             self.bounds[index as usize] = self.load_factor * weight(index) / total;
         }
-        self.ring = Ring::new(endpoints, eligible, points);
+        self.ring = Ring::new(endpoints, &eligible, points);
     }
 
     /// The first endpoint on the ring from the key on that has room and did not fail the request; where none has room,
