@@ -41,6 +41,11 @@ impl By {
     }
 }
 
+/// Whether this may name a header (RFC 9110, section 5.6.2) or a cookie (RFC 6265, section 4.1.1).
+pub fn is_token(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
 const WORDS: &str = "`by` as \"client-address\", \"path\", \"authority\", \"method\", { header = \"NAME\" }, \
                      { cookie = \"NAME\" } or { query = \"NAME\" }";
 
@@ -77,9 +82,7 @@ impl<'de> Visitor<'de> for Words {
         if map.next_key::<String>()?.is_some() {
             return Err(de::Error::custom("`by` has several keys: it takes exactly one"));
         }
-        // RFC 9110, section 5.6.2; the same for cookies (RFC 6265, section 4.1.1).
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || source != "query" && !name.bytes().all(token) {
+        if name.is_empty() || source != "query" && !is_token(&name) {
             return Err(de::Error::custom(["`by.", &source, "` is `", &name, "`, which is no name"].concat()));
         }
         match &*source {

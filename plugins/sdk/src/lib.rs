@@ -41,6 +41,7 @@ mod json;
 
 pub use bindings::imports::moongate::plugin::filter_types::{BodyVerdict, Reply, Verdict};
 pub use bindings::imports::moongate::plugin::types::Endpoint;
+pub use by::is_token;
 pub use choice::{Turn, eligible};
 pub use config::Config;
 pub use draw::Draw;

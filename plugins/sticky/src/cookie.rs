@@ -1,6 +1,8 @@
 //! The cookie: its options, and the header field that sets it (RFC 6265, section 4.1; prefixes and `SameSite` as in
 //! its successor, draft-ietf-httpbis-rfc6265bis).
 
+use moongate_plugin::is_token;
+
 /// What the operator writes.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -50,11 +52,9 @@ impl Cookie {
     /// # Errors
     /// For what no browser would keep, and what would not be one header field.
     pub(crate) fn new(options: &Options) -> Result<Self, String> {
-        // RFC 9110, section 5.6.2.
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         let host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
         let Options { cookie: name, path, domain, secure, same_site, .. } = options;
-        if name.is_empty() || !name.bytes().all(token) {
+        if !is_token(name) {
             return Err(format!("`cookie` is `{name}`, which is no cookie's name: letters, digits and - _ . only"));
         }
         if !path.starts_with('/') || path.bytes().any(|byte| !matches!(byte, b' '..=b'~') || byte == b';') {
