@@ -25,6 +25,12 @@ impl Turn {
     pub fn untried_from(&self, choices: &[u32], start: usize) -> Option<u32> {
         untried_from(choices, start, |index| self.tried(index))
     }
+
+    /// The first of `candidates` that this request has not failed at; the first of all if it failed at all of them.
+    /// None only if there are no candidates. They may name an endpoint many times.
+    pub fn untried(&self, candidates: impl IntoIterator<Item = u32>) -> Option<u32> {
+        untried(candidates, |index| self.tried(index))
+    }
 }
 
 /// The indices of the endpoints that may be picked: all but those of weight 0, unless every weight is 0.
@@ -35,13 +41,14 @@ pub fn eligible(endpoints: &[Endpoint]) -> Vec<u32> {
 }
 
 fn untried_from(choices: &[u32], start: usize, tried: impl Fn(u32) -> bool) -> Option<u32> {
-    let first = *choices.get(start)?;
-    if !tried(first) {
-        return Some(first);
-    }
+    let (before, from) = choices.split_at_checked(start)?;
+    untried(from.iter().chain(before).copied(), tried)
+}
+
+fn untried(candidates: impl IntoIterator<Item = u32>, tried: impl Fn(u32) -> bool) -> Option<u32> {
     // A list may name an endpoint many times; each one that was tried costs one call of the host, not one a place.
-    let mut failed = vec![first];
-    for &index in choices[start + 1..].iter().chain(&choices[..start]) {
+    let mut failed = Vec::new();
+    for index in candidates {
         if failed.contains(&index) {
             continue;
         }
@@ -50,7 +57,7 @@ fn untried_from(choices: &[u32], start: usize, tried: impl Fn(u32) -> bool) -> O
         }
         failed.push(index);
     }
-    Some(first)
+    failed.first().copied()
 }
 
 #[cfg(test)]
@@ -76,5 +83,7 @@ mod tests {
         assert_eq!(untried_from(&[4, 4, 5, 4, 6], 0, |index| index != 6), Some(6));
         assert_eq!(untried_from(&[4, 5, 6], 1, |_| true), Some(5), "all failed: as if it were the first attempt");
         assert_eq!(untried_from(&[], 0, |_| false), None);
+        assert_eq!(untried([7, 7, 3], |index| index == 7), Some(3));
+        assert_eq!(untried([], |_| true), None);
     }
 }

@@ -140,6 +140,8 @@ pub mod endpoints {
 pub mod keys {
     use crate::bindings::imports::moongate::plugin::request_keys::{self, Source};
 
+    pub use crate::by::By;
+
     /// A part of the request, declared in `configure` and asked for in `pick`. At most 64 different ones.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Key(u32);

@@ -29,17 +29,22 @@
 
 #[doc(hidden)]
 pub mod bindings;
+mod by;
 mod choice;
 mod config;
+mod draw;
 #[doc(hidden)]
 pub mod export;
+pub mod hash;
 mod host;
 mod json;
 
 pub use bindings::imports::moongate::plugin::filter_types::{BodyVerdict, Reply, Verdict};
 pub use bindings::imports::moongate::plugin::types::Endpoint;
+pub use by::is_token;
 pub use choice::{Turn, eligible};
 pub use config::Config;
+pub use draw::Draw;
 pub use host::{Level, Request, Response, Show, endpoints, keys, log, now, random, shared, store, unix_ms, zone};
 
 /// Decides which endpoint takes a request.
