@@ -30,6 +30,8 @@ pub struct Cache {
     dir: PathBuf,
     /// Names the engine and its settings.
     engine: String,
+    /// Who this process writes files as.
+    owner: u32,
 }
 
 impl Cache {
@@ -38,13 +40,15 @@ impl Cache {
     /// # Errors
     /// If it cannot be made, or is not this user's alone to write to.
     pub fn open(dir: &Path, engine: &wasmtime::Engine) -> Result<Cache> {
-        let about = || format!("using {} for compiled plugins", dir.display());
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.and_then(|()| fs::metadata(dir))
-            .map_err(anyhow::Error::from)
-            .and_then(|it| ours(&it))
-            .with_context(about)?;
-        Ok(Cache { dir: dir.to_owned(), engine: hash_of(engine) })
+        let opened = || {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            let probe = new_file(dir);
+            let owner = create(&probe)?.metadata().map(|it| it.uid());
+            fs::remove_file(&probe)?;
+            let cache = Cache { dir: dir.to_owned(), engine: hash_of(engine), owner: owner? };
+            cache.ours(&fs::metadata(dir)?).map(|()| cache)
+        };
+        opened().with_context(|| format!("using {} for compiled plugins", dir.display()))
     }
 
     fn file(&self, component: &[u8]) -> PathBuf {
@@ -56,7 +60,7 @@ impl Cache {
     /// What was compiled of these bytes before; none if there is nothing, or nothing that can be believed.
     pub(super) fn get(&self, engine: &wasmtime::Engine, component: &[u8]) -> Option<Component> {
         let path = self.file(component);
-        match load(engine, &path) {
+        match self.load(engine, &path) {
             Ok(component) => {
                 // The time of use, by which they are kept.
                 let _ = fs::File::options().append(true).open(&path).and_then(|it| it.set_modified(SystemTime::now()));
@@ -78,11 +82,10 @@ impl Cache {
     }
 
     fn write(&self, component: &[u8], compiled: &Component) -> Result<()> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
         let code = compiled.serialize().map_err(anyhow::Error::from)?;
-        let new = self.dir.join(format!(".new-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed)));
+        let new = new_file(&self.dir);
         let written = (|| {
-            let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+            let mut file = create(&new)?;
             file.write_all(&Sha256::digest(&code))?;
             file.write_all(&code)?;
             fs::rename(&new, self.file(component))
@@ -110,34 +113,44 @@ impl Cache {
             let _ = fs::remove_file(path);
         }
     }
+
+    /// What lies there; none if nothing does.
+    #[allow(unsafe_code)]
+    fn load(&self, engine: &wasmtime::Engine, path: &Path) -> Result<Option<Component>> {
+        let metadata = match fs::symlink_metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        ensure!(metadata.is_file(), "it is not a regular file");
+        self.ours(&metadata)?;
+        let bytes = fs::read(path)?;
+        let (digest, code) = bytes.split_at_checked(DIGEST).context("it is cut short")?;
+        ensure!(Sha256::digest(code).as_slice() == digest, "it is damaged");
+        // SAFETY: it is what `Component::serialize` gave, byte for byte, as only this user can have written it, into a
+        // directory that only this user may write to; wasmtime itself compares version and settings of the engine.
+        let component = unsafe { Component::deserialize(engine, code) };
+        component.map(Some).map_err(anyhow::Error::from)
+    }
+
+    /// Nobody else can have written it.
+    fn ours(&self, metadata: &Metadata) -> Result<()> {
+        let (owner, mode) = (metadata.uid(), metadata.permissions().mode());
+        ensure!(owner == self.owner, "it belongs to user {owner} and not to {}", self.owner);
+        ensure!(mode & 0o022 == 0, "others may write to it (its mode is {:o})", mode & 0o7777);
+        Ok(())
+    }
 }
 
-/// What lies there; none if nothing does.
-#[allow(unsafe_code)]
-fn load(engine: &wasmtime::Engine, path: &Path) -> Result<Option<Component>> {
-    let metadata = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    ensure!(metadata.is_file(), "it is not a regular file");
-    ours(&metadata)?;
-    let bytes = fs::read(path)?;
-    let (digest, code) = bytes.split_at_checked(DIGEST).context("it is cut short")?;
-    ensure!(Sha256::digest(code).as_slice() == digest, "it is damaged");
-    // SAFETY: it is what `Component::serialize` gave, byte for byte, as only this user can have written it, into a
-    // directory that only this user may write to; wasmtime itself compares version and settings of the engine.
-    let component = unsafe { Component::deserialize(engine, code) };
-    component.map(Some).map_err(anyhow::Error::from)
+/// A name in the directory that nobody has used.
+fn new_file(dir: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    dir.join(format!(".new-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed)))
 }
 
-/// Nobody else can have written it.
-fn ours(metadata: &Metadata) -> Result<()> {
-    let me = rustix::process::geteuid().as_raw();
-    ensure!(metadata.uid() == me, "it belongs to user {} and not to {me}", metadata.uid());
-    let mode = metadata.permissions().mode();
-    ensure!(mode & 0o022 == 0, "others may write to it (its mode is {:o})", mode & 0o7777);
-    Ok(())
+/// A file for this user alone.
+fn create(path: &Path) -> std::io::Result<fs::File> {
+    fs::File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// A name for the engine, its version and its settings.

@@ -139,11 +139,17 @@ impl Engine {
 pub(super) struct Clock {
     /// Ticks until a call is stopped.
     deadline: u64,
+    /// Ticks until one is stopped that sets a plugin up.
+    long: u64,
     /// A call began since the last tick.
     busy: AtomicBool,
     resting: AtomicBool,
     thread: OnceLock<Thread>,
 }
+
+/// How many times longer a call may take that sets a plugin up. It is made once for each change, and may have to build a
+/// table of ten thousand endpoints.
+const SET_UP: u32 = 5;
 
 /// How long the resting thread sleeps before it looks whether its engine is still there.
 const REST: Duration = Duration::from_secs(1);
@@ -154,14 +160,21 @@ impl Clock {
         let tick = (limit / 2).clamp(Duration::from_millis(1), Duration::from_millis(10));
         // One more, because the tick that runs now may end at once.
         let deadline = limit.div_duration_f64(tick).ceil() as u64 + 1;
+        let long = (limit * SET_UP).div_duration_f64(tick).ceil() as u64 + 1;
         let (busy, resting) = (AtomicBool::new(true), AtomicBool::new(false));
-        let clock = Arc::new(Clock { deadline, busy, resting, thread: OnceLock::new() });
+        let clock = Arc::new(Clock { deadline, long, busy, resting, thread: OnceLock::new() });
         let (counted, engine) = (clock.clone(), engine.weak());
         // A thread and not a task: a guest that holds a worker must not hold the clock that stops it.
         let running =
             std::thread::Builder::new().name("plugin-clock".into()).spawn(move || counted.run(&engine, tick))?;
         let _ = clock.thread.set(running.thread().clone());
         Ok(clock)
+    }
+
+    /// The same for a call that sets a plugin up: its start, `configure` and `update`.
+    pub(super) fn wind_long(&self) -> u64 {
+        self.wind();
+        self.long
     }
 
     /// To be called when a call begins; how many ticks it may take.
@@ -185,8 +198,8 @@ impl Clock {
             drop(engine);
             std::thread::sleep(tick);
             quiet = if self.busy.swap(false, SeqCst) { 0 } else { quiet + 1 };
-            // A call that runs now began at most `deadline` ticks ago, or has been stopped.
-            if quiet <= 2 * self.deadline {
+            // A call that runs now began at most `long` ticks ago, or has been stopped.
+            if quiet <= 2 * self.long {
                 continue;
             }
             self.resting.store(true, SeqCst);

@@ -4,44 +4,20 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
 
-use http::{Method, StatusCode};
-use rustc_hash::FxHashMap;
+use http::Method;
 use wasmtime::{Store, Trap};
 
 use super::bindings::exports::moongate::plugin as exports;
-use super::bindings::moongate::plugin::filter_types::{
-    BodyVerdict as WitBodyVerdict, Reply as WitReply, Verdict as WitVerdict,
-};
 use super::bindings::moongate::plugin::types::Endpoint as WitEndpoint;
 use super::engine::Clock;
-use super::host::imports::{final_status, writable};
 use super::host::{Exchange, Host, InHand, Picking, Piece, Show, Step};
+use super::seat::{START, Seat};
+pub use super::verdict::Verdict;
+use super::verdict::{check, check_body};
 use super::{Binding, Counters, Engine, Failure, Plugin};
 use crate::endpoint::Endpoints;
-use crate::message::{RequestHead, ResponseHead};
-
-/// Failures in a row after which a plugin is left alone: a loop costs a worker the whole time limit, every time.
-const PATIENCE: u32 = 3;
-
-/// How long it is left alone at first; twice as long each time after.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// How long at most, so that a plugin that depends on something that came back is back soon as well.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// Bindings in trouble that a worker remembers of one plugin: they are not told when a binding is gone.
-const TROUBLES: usize = 10_000;
-
-/// Bytes of a filter's own answer.
-const REPLY_BODY: usize = 1 << 20;
-
-/// Bytes of its head, counted as in an exchange's.
-const REPLY_HEAD: usize = 64 << 10;
-
-/// How many times longer a piece of a body may become; what becomes shorter than an own answer may be anything.
-const GROWTH: usize = 16;
+use crate::message::RequestHead;
 
 /// What the guest returns for "no opinion".
 const NO_OPINION: u32 = u32::MAX;
@@ -59,17 +35,6 @@ pub struct Turn<'a> {
     pub client: IpAddr,
 }
 
-/// What a filter wants.
-#[derive(Debug)]
-pub enum Verdict {
-    /// On to the next.
-    Next,
-    /// These bytes instead of the piece of a body that was shown.
-    Replace(Vec<u8>),
-    /// This answer, now.
-    Respond(ResponseHead, Vec<u8>),
-}
-
 /// The instances of one worker, by the plugin's slot.
 pub struct Instances {
     engine: Engine,
@@ -78,50 +43,8 @@ pub struct Instances {
     seats: Vec<Seat>,
 }
 
-/// Where the instance of one plugin sits.
-#[derive(Default)]
-struct Seat {
-    instance: Option<Instance>,
-    /// Another version starts afresh.
-    version: u64,
-    /// Failures in a row of a binding, by its generation, so that one route's trouble is not another's; those of the
-    /// start are under [`START`].
-    troubles: FxHashMap<u64, Trouble>,
-    recent: Recent,
-}
-
-/// How this version did lately, from the first failure of a second on.
-struct Recent {
-    since: Instant,
-    /// The worker's count of calls at that moment.
-    calls: u64,
-    failures: u64,
-}
-
-impl Default for Recent {
-    fn default() -> Recent {
-        Recent { since: Instant::now(), calls: 0, failures: 0 }
-    }
-}
-
-/// Failures in a second, and at least half of the calls, after which a version counts as one that keeps failing. A use
-/// that is suspended reaches that within a third of a second.
-const KEEPS_FAILING: u64 = 5;
-
-/// How far back a version's failures count.
-const LATELY: Duration = Duration::from_secs(1);
-
-/// Stands for the plugin itself among the bindings' generations, which start at 1.
-const START: u64 = 0;
-
-/// Failures in a row.
-#[derive(Default)]
-struct Trouble {
-    count: u32,
-    until: Option<Instant>,
-}
-
-struct Instance {
+/// A running copy of a plugin.
+pub(super) struct Instance {
     store: Store<Host>,
     clock: Arc<Clock>,
     configurable: exports::configurable::Guest,
@@ -262,7 +185,7 @@ impl Instances {
         }
         let seat = &mut self.seats[slot];
         if seat.version != plugin.id {
-            *seat = Seat { version: plugin.id, ..Seat::default() };
+            *seat = Seat::of(plugin.id);
         }
         if !seat.troubles.is_empty() && (seat.suspended(START) || seat.suspended(binding.generation)) {
             return Err(Failure::Suspended);
@@ -290,64 +213,6 @@ impl Instances {
     }
 }
 
-impl Seat {
-    fn suspended(&self, whose: u64) -> bool {
-        let until = self.troubles.get(&whose).and_then(|trouble| trouble.until);
-        until.is_some_and(|until| Instant::now() < until)
-    }
-
-    /// Notes a failure; whether this version has just been found to keep failing.
-    fn failed(&mut self, plugin: &Plugin, whose: u64, failure: &Failure, counters: Option<&Counters>) -> bool {
-        let (poisoned, count) = match failure {
-            Failure::Trapped(_) => (true, counters.map(|it| &it.traps)),
-            Failure::TimedOut => (true, counters.map(|it| &it.timeouts)),
-            Failure::Nonsense(_) => (false, counters.map(|it| &it.nonsense)),
-            Failure::Refused(_) | Failure::Missing | Failure::Suspended => (false, None),
-        };
-        let mut keeps_failing = false;
-        if let (Some(count), Some(counters)) = (count, counters) {
-            count.fetch_add(1, Relaxed);
-            keeps_failing = self.recent.failed(counters.calls.load(Relaxed), failure, plugin);
-        }
-        if !poisoned {
-            return keeps_failing;
-        }
-        // After a trap no call may enter the store again.
-        self.instance = None;
-        if self.troubles.len() >= TROUBLES {
-            self.troubles.clear();
-        }
-        let trouble = self.troubles.entry(whose).or_default();
-        trouble.count += 1;
-        if trouble.count < PATIENCE {
-            return keeps_failing;
-        }
-        let pause = PAUSE.saturating_mul(1 << (trouble.count - PATIENCE).min(10)).min(LONGEST_PAUSE);
-        trouble.until = Some(Instant::now() + pause);
-        tracing::warn!(plugin = %plugin.name, %failure, failures = trouble.count, ?pause, "suspending a use of a plugin");
-        keeps_failing
-    }
-}
-
-impl Recent {
-    /// Notes a failure; `calls` so far, this one too. Whether it is the one after which the version counts as failing.
-    fn failed(&mut self, calls: u64, failure: &Failure, plugin: &Plugin) -> bool {
-        if self.failures == 0 || self.since.elapsed() > LATELY {
-            *self = Recent { since: Instant::now(), calls: calls.saturating_sub(1), failures: 0 };
-        }
-        self.failures += 1;
-        let calls = calls - self.calls;
-        if self.failures < KEEPS_FAILING || self.failures * 2 < calls {
-            return false;
-        }
-        let (failures, within) = (self.failures, self.since.elapsed().as_millis());
-        plugin
-            .failing
-            .set(format!("{failures} of {calls} calls failed within {within} ms; the last: {failure}"))
-            .is_ok()
-    }
-}
-
 impl Instance {
     fn start(engine: &Engine, plugin: &Plugin) -> Result<Instance, Failure> {
         let mut store = Store::new(
@@ -356,7 +221,7 @@ impl Instance {
         );
         store.limiter(|host| &mut host.limits);
         store.epoch_deadline_trap();
-        store.set_epoch_deadline(engine.clock.wind());
+        store.set_epoch_deadline(engine.clock.wind_long());
         let instance = plugin.pre.instantiate(&mut store).map_err(failure)?;
         let exports = &plugin.exports;
         let load = |error: wasmtime::Error| Failure::Nonsense(format!("{error:#}"));
@@ -384,6 +249,11 @@ impl Instance {
         self.store.set_epoch_deadline(self.clock.wind());
     }
 
+    /// The same for a call that sets it up.
+    fn wind_long(&mut self) {
+        self.store.set_epoch_deadline(self.clock.wind_long());
+    }
+
     /// Makes sure that the guest is configured for this binding.
     fn bind(&mut self, binding: &Arc<Binding>) -> Result<(), Failure> {
         let number = binding.number.value() as usize;
@@ -402,7 +272,7 @@ impl Instance {
             _ => {}
         }
         self.bound[number] = None;
-        self.wind();
+        self.wind_long();
         self.store.data_mut().adopt(binding);
         let outcome = self.configurable.call_configure(&mut self.store, binding.number.value(), &binding.config);
         self.store.data_mut().in_hand = InHand::Nothing;
@@ -426,6 +296,7 @@ impl Instance {
         };
         // Whatever happens, the guest no longer knows the list it had.
         bound.endpoints = None;
+        self.store.set_epoch_deadline(self.clock.wind_long());
         let list: Vec<WitEndpoint> = endpoints.iter().map(|endpoint| wit_endpoint(&endpoint.spec)).collect();
         balancer.call_update(&mut self.store, number, &list).map_err(failure)?.map_err(Failure::Refused)?;
         bound.endpoints = Some(endpoints.clone());
@@ -510,43 +381,4 @@ fn failure(error: wasmtime::Error) -> Failure {
         Some(trap) => Failure::Trapped(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
         None => Failure::Trapped(format!("{:#}", error.root_cause())),
     }
-}
-
-/// A guest's answer is untrusted input.
-fn check(verdict: WitVerdict) -> Result<Verdict, Failure> {
-    match verdict {
-        WitVerdict::Next => Ok(Verdict::Next),
-        WitVerdict::Respond(reply) => answer(reply),
-    }
-}
-
-/// The same, about a piece of a body of so many bytes.
-fn check_body(verdict: WitBodyVerdict, bytes: usize) -> Result<Verdict, Failure> {
-    match verdict {
-        WitBodyVerdict::Next => Ok(Verdict::Next),
-        WitBodyVerdict::Respond(reply) => answer(reply),
-        WitBodyVerdict::Replace(by) if by.len() > bytes.saturating_mul(GROWTH).max(REPLY_BODY) => {
-            Err(Failure::Nonsense(format!("it made {} bytes of a piece of {bytes}", by.len())))
-        }
-        WitBodyVerdict::Replace(by) => Ok(Verdict::Replace(by)),
-    }
-}
-
-fn answer(WitReply { status, headers, body }: WitReply) -> Result<Verdict, Failure> {
-    let status: StatusCode =
-        final_status(status).ok_or_else(|| Failure::Nonsense(format!("it responded with status {status}")))?;
-    if body.len() > REPLY_BODY {
-        return Err(Failure::Nonsense(format!("it responded with {} bytes of body", body.len())));
-    }
-    let mut head = ResponseHead::new(status);
-    for (name, value) in headers {
-        if !writable(&name, &value) {
-            return Err(Failure::Nonsense(format!("it responded with the header {name:?}: {value:?}")));
-        }
-        head.fields.append(&*name, value.as_bytes());
-    }
-    if head.fields.size() > REPLY_HEAD {
-        return Err(Failure::Nonsense(format!("it responded with {} bytes of head", head.fields.size())));
-    }
-    Ok(Verdict::Respond(head, body))
 }

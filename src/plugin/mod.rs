@@ -18,6 +18,8 @@ pub mod host;
 pub mod instance;
 pub mod library;
 mod numbers;
+mod seat;
+mod verdict;
 
 pub use crate::config::Kind;
 pub use compiled::{Counters, Plugin};

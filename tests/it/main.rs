@@ -1,6 +1,7 @@
 //! The one integration binary: real sockets, a real ZooKeeper, real `.wasm` files.
 
 mod access;
+mod balancers;
 mod bodies;
 mod clients;
 mod config;

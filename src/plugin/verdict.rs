@@ -1,0 +1,69 @@
+//! What filters want, checked before anybody believes it.
+
+use http::StatusCode;
+
+use super::Failure;
+use super::bindings::moongate::plugin::filter_types::{
+    BodyVerdict as WitBodyVerdict, Reply as WitReply, Verdict as WitVerdict,
+};
+use super::host::imports::{final_status, writable};
+use crate::message::ResponseHead;
+
+/// Bytes of a filter's own answer.
+const REPLY_BODY: usize = 1 << 20;
+
+/// Bytes of its head, counted as in an exchange's.
+const REPLY_HEAD: usize = 64 << 10;
+
+/// How many times longer a piece of a body may become; what becomes shorter than an own answer may be anything.
+const GROWTH: usize = 16;
+
+/// What a filter wants.
+#[derive(Debug)]
+pub enum Verdict {
+    /// On to the next.
+    Next,
+    /// These bytes instead of the piece of a body that was shown.
+    Replace(Vec<u8>),
+    /// This answer, now.
+    Respond(ResponseHead, Vec<u8>),
+}
+
+/// A guest's answer is untrusted input.
+pub(super) fn check(verdict: WitVerdict) -> Result<Verdict, Failure> {
+    match verdict {
+        WitVerdict::Next => Ok(Verdict::Next),
+        WitVerdict::Respond(reply) => answer(reply),
+    }
+}
+
+/// The same, about a piece of a body of so many bytes.
+pub(super) fn check_body(verdict: WitBodyVerdict, bytes: usize) -> Result<Verdict, Failure> {
+    match verdict {
+        WitBodyVerdict::Next => Ok(Verdict::Next),
+        WitBodyVerdict::Respond(reply) => answer(reply),
+        WitBodyVerdict::Replace(by) if by.len() > bytes.saturating_mul(GROWTH).max(REPLY_BODY) => {
+            Err(Failure::Nonsense(format!("it made {} bytes of a piece of {bytes}", by.len())))
+        }
+        WitBodyVerdict::Replace(by) => Ok(Verdict::Replace(by)),
+    }
+}
+
+fn answer(WitReply { status, headers, body }: WitReply) -> Result<Verdict, Failure> {
+    let status: StatusCode =
+        final_status(status).ok_or_else(|| Failure::Nonsense(format!("it responded with status {status}")))?;
+    if body.len() > REPLY_BODY {
+        return Err(Failure::Nonsense(format!("it responded with {} bytes of body", body.len())));
+    }
+    let mut head = ResponseHead::new(status);
+    for (name, value) in headers {
+        if !writable(&name, &value) {
+            return Err(Failure::Nonsense(format!("it responded with the header {name:?}: {value:?}")));
+        }
+        head.fields.append(&*name, value.as_bytes());
+    }
+    if head.fields.size() > REPLY_HEAD {
+        return Err(Failure::Nonsense(format!("it responded with {} bytes of head", head.fields.size())));
+    }
+    Ok(Verdict::Respond(head, body))
+}
