@@ -34,13 +34,18 @@ mod config;
 #[doc(hidden)]
 pub mod export;
 mod host;
-mod json;
+pub mod http;
+pub mod json;
+mod size;
+#[doc(hidden)]
+pub mod testing;
 
 pub use bindings::imports::moongate::plugin::filter_types::{BodyVerdict, Reply, Verdict};
 pub use bindings::imports::moongate::plugin::types::Endpoint;
 pub use choice::{Turn, eligible};
 pub use config::Config;
 pub use host::{Level, Request, Response, Show, endpoints, keys, log, now, random, shared, store, unix_ms, zone};
+pub use size::Size;
 
 /// Decides which endpoint takes a request.
 pub trait Balancer: Sized {
