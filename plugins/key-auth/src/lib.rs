@@ -38,8 +38,8 @@ enum Place {
 }
 
 struct KeyAuth {
-    /// Names, and the SHA-256 of their keys: of one length, so that comparing takes as long for each.
-    keys: Vec<(String, [u8; 32])>,
+    /// The SHA-256 of keys, of one length, so that comparing takes as long for each; and whose they are.
+    keys: Vec<([u8; 32], String)>,
     place: Place,
     name_header: Option<String>,
     keep: bool,
@@ -66,18 +66,12 @@ impl TryFrom<Options> for KeyAuth {
         if keys.is_empty() {
             return Err("`keys` is empty, so nobody could come in".into());
         }
-        let mut hashed: Vec<(String, [u8; 32])> = Vec::with_capacity(keys.len());
+        let mut hashed: BTreeMap<[u8; 32], String> = BTreeMap::new();
         for (name, key) in keys {
             check_header_value("keys", &name)?;
-            hashed.push((name.clone(), hash(&name, &key)?));
-        }
-        let mut sorted: Vec<_> = hashed.iter().map(|(name, hash)| (hash, name)).collect();
-        sorted.sort_unstable();
-        if let Some(pair) = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(format!(
-                "`{}` and `{}` have the same key, so nobody could tell whose it is",
-                pair[0].1, pair[1].1
-            ));
+            if let Some(other) = hashed.insert(hash(&name, &key)?, name.clone()) {
+                return Err(format!("`{other}` and `{name}` have the same key, so nobody could tell whose it is"));
+            }
         }
         let place = match (header, query) {
             (Some(_), Some(_)) => return Err("`header` and `query` do not go together: where is the key?".into()),
@@ -97,7 +91,7 @@ impl TryFrom<Options> for KeyAuth {
         {
             return Err("`name_header` is the header where the key is".into());
         }
-        Ok(Self { keys: hashed, place, name_header, keep })
+        Ok(Self { keys: hashed.into_iter().collect(), place, name_header, keep })
     }
 }
 
@@ -106,10 +100,10 @@ impl KeyAuth {
     fn owner(&self, key: &str) -> Option<&str> {
         let digest = Sha256::digest(key);
         let mut found = u32::MAX;
-        for (index, (_, hash)) in (0..).zip(&self.keys) {
+        for (index, (hash, _)) in (0..).zip(&self.keys) {
             found.conditional_assign(&index, digest.as_slice().ct_eq(hash));
         }
-        self.keys.get(found as usize).map(|(name, _)| name.as_str())
+        self.keys.get(found as usize).map(|(_, name)| name.as_str())
     }
 
     /// The one key among what a request has in that place.
