@@ -174,8 +174,8 @@ fn not_every_key_is_tried_for_a_token_that_names_none() {
     let other = r#"{"kty":"oct","k":"b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXI"},"#;
     let last_of =
         |others: usize| with_set(&format!(r#"{{"keys":[{}{{"kty":"oct","k":"{HS256_KEY}"}}]}}"#, other.repeat(others)));
-    assert!(taken(&last_of(3), HS256));
-    assert!(!taken(&last_of(4), HS256));
+    assert!(taken(&last_of(1), HS256));
+    assert!(!taken(&last_of(2), HS256));
 }
 
 #[test]
