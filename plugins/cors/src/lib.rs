@@ -166,9 +166,9 @@ impl RequestFilter for Cors {
 
 impl ResponseFilter for Cors {
     fn on_response(&mut self, request: Request, response: Response) -> Verdict {
-        SAID.iter().for_each(|name| {
+        for name in SAID {
             response.remove(name);
-        });
+        }
         let vary = response.header("vary");
         for (name, value) in self.said(request.header("origin").as_deref(), vary.as_deref()) {
             response.append(name, &value);
