@@ -6,7 +6,7 @@
 //!
 //! Whom `deny` names gets 403; then, if there is an `allow`, whom it does not name. The address is the client's as the
 //! gateway sees it: the peer's, or what a proxy said that `trusted_proxies` names. An IPv4 address in IPv6
-//! (`::ffff:192.0.2.1`) is the IPv4 address. The lists are searched one by one: 1,000 networks take about 5 µs.
+//! (`::ffff:192.0.2.1`) is the IPv4 address. The lists are searched one by one: 1,000 networks take some 20 µs.
 
 mod network;
 

@@ -8,7 +8,7 @@
 //! the SHA-256 of a key, from `printf %s "$KEY" | sha256sum`, spares the configuration the key itself: good enough for
 //! random keys, which nobody can guess. A request with two keys is refused: the endpoint might mean the other one.
 //!
-//! All keys are compared with the one that came, whichever it is; 1,000 of them take about 20 µs.
+//! All keys are compared with the one that came, whichever it is; 1,000 of them take some 100 µs.
 
 use moongate_plugin::http::{check_header_name, check_header_value, query_values, without_parameter};
 use moongate_plugin::{Config, Reply, Request, RequestFilter, Verdict};
