@@ -151,6 +151,12 @@ pub(super) struct Clock {
 /// table of ten thousand endpoints.
 const SET_UP: u32 = 5;
 
+/// How many times longer a call may take at the most: one that has the longest body to look at.
+const LONGEST: u64 = 1 + (16 << 20) / SHARE as u64;
+
+/// Bytes of a body that may take as long as a call.
+const SHARE: usize = 64 << 10;
+
 /// How long the resting thread sleeps before it looks whether its engine is still there.
 const REST: Duration = Duration::from_secs(1);
 
@@ -177,6 +183,11 @@ impl Clock {
         self.long
     }
 
+    /// The same for a call that has so many bytes to look at: each [`SHARE`] of them has the time of a call.
+    pub(super) fn wind_for(&self, bytes: usize) -> u64 {
+        self.wind() * (1 + bytes / SHARE) as u64
+    }
+
     /// To be called when a call begins; how many ticks it may take.
     pub(super) fn wind(&self) -> u64 {
         if !self.busy.load(Relaxed) {
@@ -198,8 +209,8 @@ impl Clock {
             drop(engine);
             std::thread::sleep(tick);
             quiet = if self.busy.swap(false, SeqCst) { 0 } else { quiet + 1 };
-            // A call that runs now began at most `long` ticks ago, or has been stopped.
-            if quiet <= 2 * self.long {
+            // A call that runs now began at most so many ticks ago, or has been stopped.
+            if quiet <= 2 * self.long.max(self.deadline * LONGEST) {
                 continue;
             }
             self.resting.store(true, SeqCst);

@@ -108,6 +108,9 @@ impl Instances {
             instance.bind(binding)?;
             let Some(mut exchange) = lent.take() else { return Err(Failure::Missing) };
             exchange.enter(binding.generation, step);
+            if let Step::RequestBody(piece) | Step::ResponseBody(piece) = step {
+                instance.store.set_epoch_deadline(instance.clock.wind_for(piece.bytes.len()));
+            }
             instance.store.data_mut().in_hand = InHand::Exchange(exchange);
             let verdict = instance.step(binding.number.value(), step);
             let mut asked = None;

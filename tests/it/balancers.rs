@@ -79,16 +79,16 @@ async fn answer_after(time: Duration) -> Response<http_body_util::combinators::B
     Response::new(Full::default().map_err(|never| match never {}).boxed())
 }
 
-/// How long 32 clients wait for 1,500 answers of 20 endpoints, one of which takes ten times as long: the 99th percentile.
+/// How long 64 clients wait for the answers of 40 endpoints, one of which takes ten times as long: the 99th percentile.
 async fn p99(balancer: &str) -> Duration {
-    const QUICK: Duration = Duration::from_millis(20);
+    const QUICK: Duration = Duration::from_millis(50);
     let mut endpoints = vec![(serving(|_| answer_after(10 * QUICK)).await, String::new())];
-    for _ in 1..20 {
+    for _ in 1..40 {
         endpoints.push((serving(|_| answer_after(QUICK)).await, String::new()));
     }
     let gateway = gateway(&endpoints, &format!("workers = 1\n[defaults]\nbalancer = \"{balancer}\""));
     let mut clients = Vec::new();
-    for _ in 0..32 {
+    for _ in 0..64 {
         let mut client = Client::to(gateway.http).await;
         clients.push(tokio::spawn(async move {
             let mut took = Vec::new();

@@ -153,8 +153,8 @@ async fn a_canary_whose_requests_fail_more_often_is_rolled_back() {
         failed += usize::from(client.get("/s/").await.status.is_server_error());
     }
     assert_eq!(failed, 20, "so many were asked for");
-    let reason = balancer(&gateway).await["canary"]["reason"].clone();
-    assert_eq!(reason, "20 of its 20 requests failed, of others 0 of 19");
+    let reason = balancer(&gateway).await["canary"]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.starts_with("20 of its 20 requests failed, of others 0 of "), "{reason}");
 }
 
 #[tokio::test]

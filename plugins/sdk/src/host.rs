@@ -229,6 +229,30 @@ impl Request {
     pub fn headers(&self) -> Vec<(String, String)> {
         request::headers()
     }
+    /// All values of that header, in their order.
+    pub fn values(&self, name: &str) -> Vec<String> {
+        let of_that_name = |(found, value): (String, String)| found.eq_ignore_ascii_case(name).then_some(value);
+        request::headers().into_iter().filter_map(of_that_name).collect()
+    }
+    /// The cookies, as one header has them; empty if there are none. HTTP/1.1 clients send one line (RFC 6265, section
+    /// 5.4), but not all of what calls itself a client does.
+    pub fn cookies(&self) -> String {
+        self.values("cookie").join("; ")
+    }
+    /// Makes headers say what this filter vouches for, and nobody else: whatever the client sent under these names is gone,
+    /// and so are names with `_` for `-`, which endpoints that see `HTTP_X_USER` (CGI, WSGI) could not tell from ours. None:
+    /// there is to be no such header. False if a value is none that HTTP allows; then refuse the request.
+    pub fn vouch(&self, headers: &[(&str, Option<&str>)]) -> bool {
+        for (sent, _) in request::headers() {
+            if headers.iter().any(|(name, _)| crate::http::look_alike(&sent, name)) {
+                request::remove(&sent);
+            }
+        }
+        headers.iter().all(|&(name, value)| match value {
+            Some(value) => request::set(name, value),
+            None => request::remove(name),
+        })
+    }
     /// Replaces all values of that header.
     pub fn set(&self, name: &str, value: &str) -> bool {
         request::set(name, value)

@@ -1,8 +1,8 @@
 //! Reads JSON into any type that serde knows.
 //!
 //! Not `serde_json`: its errors can print any float, which alone is more code than a whole plugin, and the gateway
-//! compiles a plugin at about a kilobyte a millisecond. The JSON is the gateway's own, so this does not say where
-//! in it a mistake is; but what is not JSON is still an error.
+//! compiles a plugin at about a kilobyte a millisecond. The JSON is the gateway's own or another machine's, so this does
+//! not say where in it a mistake is; but what is not JSON is still an error, and so is what nests deeper than [`DEPTH`].
 
 use serde::{
     Deserialize,
@@ -11,11 +11,26 @@ use serde::{
 };
 use std::fmt::{self, Display};
 
+/// How deep lists and tables may stand in each other: each level is a frame of a stack, and a client may have written them.
+const DEPTH: u32 = 64;
+
+/// Reads JSON (RFC 8259) that came from elsewhere than the configuration, such as a key set or a token; the options are
+/// read by [`Config::parse`](crate::Config::parse). Of a name that a `HashMap` gets twice the last one stays, as ever with
+/// serde; a struct refuses it.
+///
+/// # Errors
+/// If the text is no JSON, nests deeper than 64 levels, or is not what `T` wants; in words for whoever wrote it.
+pub fn read<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, String> {
+    from_str(json).map_err(|error| error.0)
+}
+
 pub(crate) fn from_str<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, Error> {
-    let mut reader = Reader { rest: json };
+    let mut reader = Reader { rest: json, depth: 0 };
     let value = T::deserialize(&mut reader)?;
     if reader.peek().is_some() { Err(reader.broken()) } else { Ok(value) }
 }
+
+const NOT_JSON: &str = "not valid JSON";
 
 #[derive(Debug)]
 pub(crate) struct Error(pub(crate) String);
@@ -54,6 +69,8 @@ impl de::Error for Error {
 
 struct Reader<'de> {
     rest: &'de str,
+    /// How many lists and tables are open.
+    depth: u32,
 }
 
 /// A value, or the beginning of one.
@@ -80,7 +97,19 @@ impl<'de> Reader<'de> {
     }
 
     fn broken(&self) -> Error {
-        Error("the options are not JSON".into())
+        Error(NOT_JSON.into())
+    }
+
+    /// One list or table more is open.
+    fn enter(&mut self) -> Result<(), Error> {
+        self.depth += 1;
+        if self.depth > DEPTH { Err(Error(format!("nested deeper than {DEPTH} levels"))) } else { Ok(()) }
+    }
+
+    /// The list or table that was opened last ends here.
+    fn leave(&mut self, close: u8) -> Result<(), Error> {
+        self.depth -= 1;
+        self.expect(close)
     }
 
     /// Takes this character, if it is the next one.
@@ -190,12 +219,14 @@ impl<'de> Reader<'de> {
                 }
             }
             Token::List => {
+                self.enter()?;
                 let value = visitor.visit_seq(Items { reader: self, first: true })?;
-                self.expect(b']').map(|()| value)
+                self.leave(b']').map(|()| value)
             }
             Token::Table => {
+                self.enter()?;
                 let value = visitor.visit_map(Items { reader: self, first: true })?;
-                self.expect(b'}').map(|()| value)
+                self.leave(b'}').map(|()| value)
             }
         }
     }
@@ -222,7 +253,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.value(visitor, |word, visitor| match word.parse() {
             Ok(value) => visitor.visit_f64(value),
-            Err(_) => Err(Error("the options are not JSON".into())),
+            Err(_) => Err(Error(NOT_JSON.into())),
         })
     }
 
@@ -256,9 +287,10 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
         match self.token()? {
             Token::Text(variant) => visitor.visit_enum(variant.into_deserializer()),
             Token::Table => {
+                self.enter()?;
                 let members = Items { reader: self, first: true };
                 let value = visitor.visit_enum(value::MapAccessDeserializer::new(members))?;
-                self.expect(b'}').map(|()| value)
+                self.leave(b'}').map(|()| value)
             }
             _ => Err(Error("expected a string or a table".into())),
         }
@@ -353,6 +385,15 @@ mod tests {
             assert!(from_str::<String>(json).is_err(), "{json}");
         }
         assert!(from_str::<BTreeMap<String, u8>>(r#"{"a" 1}"#).is_err());
+    }
+
+    #[test]
+    fn what_nests_too_deep_is_an_error_and_no_overflow() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(read::<serde::de::IgnoredAny>(&nested(64)).is_ok());
+        assert_eq!(read::<serde::de::IgnoredAny>(&nested(65)).unwrap_err(), "nested deeper than 64 levels");
+        assert!(read::<serde::de::IgnoredAny>(&"[".repeat(1_000_000)).is_err());
+        assert!(read::<serde::de::IgnoredAny>(&format!("[{0}]", "[[]],".repeat(100) + "1")).is_ok(), "side by side");
     }
 
     #[test]

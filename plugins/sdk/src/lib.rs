@@ -37,7 +37,11 @@ mod draw;
 pub mod export;
 pub mod hash;
 mod host;
-mod json;
+pub mod http;
+pub mod json;
+mod size;
+#[doc(hidden)]
+pub mod testing;
 
 pub use bindings::imports::moongate::plugin::filter_types::{BodyVerdict, Reply, Verdict};
 pub use bindings::imports::moongate::plugin::types::Endpoint;
@@ -46,6 +50,7 @@ pub use choice::{Turn, eligible};
 pub use config::Config;
 pub use draw::Draw;
 pub use host::{Level, Request, Response, Show, endpoints, keys, log, now, random, shared, store, unix_ms, zone};
+pub use size::Size;
 
 /// Decides which endpoint takes a request.
 pub trait Balancer: Sized {

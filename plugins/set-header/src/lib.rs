@@ -1,5 +1,10 @@
 //! Sets, appends or removes one header of the request, the response or both.
+//!
+//! ```toml
+//! filters = [{ plugin = "set-header", config = { name = "x-env", value = "prod", on = "both" } }]
+//! ```
 
+use moongate_plugin::http::{check_header_name, check_header_value};
 use moongate_plugin::{Config, Request, RequestFilter, Response, ResponseFilter, Verdict};
 
 /// What the operator writes.
@@ -46,23 +51,7 @@ impl TryFrom<Options> for SetHeader {
     type Error = String;
 
     fn try_from(Options { name, value, on, mode }: Options) -> Result<Self, String> {
-        /// RFC 9110, 5.6.2.
-        fn is_token(byte: u8) -> bool {
-            byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-        }
-        /// What the gateway answers for itself, and so refuses to have rewritten.
-        const RESERVED: [&str; 7] =
-            ["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
-
-        if name.is_empty() {
-            return Err("`name` is empty: it must be a header's name, such as `x-env`".into());
-        }
-        if !name.bytes().all(is_token) {
-            return Err(format!("`name` is `{name}`, which is no header's name: letters, digits and - _ . only"));
-        }
-        if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
-            return Err(format!("`name` is `{name}`, a header that the gateway itself answers for"));
-        }
+        check_header_name("name", &name)?;
         let value = match (mode, value) {
             (Mode::Remove, None) => String::new(),
             (Mode::Remove, Some(_)) => {
@@ -71,9 +60,7 @@ impl TryFrom<Options> for SetHeader {
             (_, None) => return Err("`value` is missing: what is the header to be?".into()),
             (_, Some(value)) => value,
         };
-        if value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
-            return Err("`value` has a line break or another control character in it".into());
-        }
+        check_header_value("value", &value)?;
         Ok(Self { name, value, on, mode })
     }
 }
@@ -108,7 +95,7 @@ impl ResponseFilter for SetHeader {
     }
 }
 
-moongate_plugin::plugin!(SetHeader: RequestFilter, ResponseFilter);
+moongate_plugin::plugin!(SetHeader: RequestFilter, ResponseFilter; schema = include_str!("../schema.json"));
 
 #[cfg(test)]
 mod tests {
@@ -126,6 +113,11 @@ mod tests {
         let (name, value) = ("Server".into(), String::new());
         let expected = SetHeader { name, value, on: On::Both, mode: Mode::Remove };
         assert_eq!(configure(r#"{"name":"Server","on":"both","mode":"remove"}"#), Ok(expected));
+    }
+
+    #[test]
+    fn the_schema_has_the_options() {
+        moongate_plugin::testing::assert_schema::<Options>(include_str!("../schema.json"));
     }
 
     #[test]
