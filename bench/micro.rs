@@ -50,6 +50,7 @@ fn routes(count: usize) -> Routes {
             balancers: [Use {
                 binding: binding("round-robin", Kind::Balancer, "{}"),
                 on_failure: BalancerFailure::Fallback,
+                from_files: Box::default(),
                 canary: None,
                 shadow: None,
             }]

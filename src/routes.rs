@@ -51,6 +51,8 @@ pub struct Use<F> {
     pub binding: Arc<Binding>,
     /// What a failure means to the request.
     pub on_failure: F,
+    /// The keys of the configuration whose values are texts of files.
+    pub from_files: Box<[Box<str>]>,
     /// Another version of the plugin, on a share of the calls.
     pub canary: Option<Arc<Canary>>,
     /// A balancer that is only compared.
@@ -342,6 +344,7 @@ mod tests {
             balancers: [Use {
                 binding: Arc::new(binding),
                 on_failure: BalancerFailure::Fallback,
+                from_files: Box::default(),
                 canary: None,
                 shadow: None,
             }]

@@ -111,8 +111,11 @@ fn route(route: &Route, kind: &str) -> Value {
 }
 
 fn used<F: std::fmt::Debug>(it: &Use<F>) -> Value {
-    // It was JSON when it was configured.
-    let config: Value = serde_json::from_str(&it.binding.config).unwrap_or_default();
+    // It was JSON when it was configured. What came from files is as secret as those.
+    let mut config: Value = serde_json::from_str(&it.binding.config).unwrap_or_default();
+    for key in &it.from_files {
+        config[&**key] = "(from a file)".into();
+    }
     let mut value = json!({
         "plugin": *it.binding.plugin,
         "config": config,

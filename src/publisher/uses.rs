@@ -84,14 +84,16 @@ impl Uses {
         for (place, Filter { used, on_failure: own, canary }) in settings.filters.iter().enumerate() {
             let binding = self.bind(used, Kind::Filter, &name, place);
             let canary = canary.as_ref().map(|it| self.canary(it, Kind::Filter, &name, place));
-            filters.push(Use { binding, on_failure: own.unwrap_or(on_failure.filter), canary, shadow: None });
+            let (on_failure, from_files) = (own.unwrap_or(on_failure.filter), keys(used));
+            filters.push(Use { binding, on_failure, from_files, canary, shadow: None });
         }
         let mut balancers = Vec::new();
         for (place, Balancer { used, on_failure: own, canary, shadow, .. }) in settings.balancer.chain().enumerate() {
             let binding = self.bind(used, Kind::Balancer, service, place);
             let canary = canary.as_ref().map(|it| self.canary(it, Kind::Balancer, service, place));
             let shadow = shadow.as_ref().map(|it| self.shadow(it, service, place));
-            balancers.push(Use { binding, on_failure: own.unwrap_or(on_failure.balancer), canary, shadow });
+            let (on_failure, from_files) = (own.unwrap_or(on_failure.balancer), keys(used));
+            balancers.push(Use { binding, on_failure, from_files, canary, shadow });
         }
         Route {
             name,
@@ -128,4 +130,9 @@ impl Uses {
             self.shadows.retain(|_, shadow| shadow.strong_count() > 0);
         }
     }
+}
+
+/// The keys whose values are texts of files.
+fn keys(used: &Used) -> Box<[Box<str>]> {
+    used.files.iter().map(|(key, _)| key.as_str().into()).collect()
 }

@@ -79,20 +79,20 @@ async fn answer_after(time: Duration) -> Response<http_body_util::combinators::B
     Response::new(Full::default().map_err(|never| match never {}).boxed())
 }
 
-/// How long 64 clients wait for the answers of 40 endpoints, one of which takes ten times as long: the 99th percentile.
+/// How long 48 clients wait for the answers of 40 endpoints, one of which takes ten times as long: the 99th percentile.
 async fn p99(balancer: &str) -> Duration {
-    const QUICK: Duration = Duration::from_millis(50);
+    const QUICK: Duration = Duration::from_millis(100);
     let mut endpoints = vec![(serving(|_| answer_after(10 * QUICK)).await, String::new())];
     for _ in 1..40 {
         endpoints.push((serving(|_| answer_after(QUICK)).await, String::new()));
     }
     let gateway = gateway(&endpoints, &format!("workers = 1\n[defaults]\nbalancer = \"{balancer}\""));
     let mut clients = Vec::new();
-    for _ in 0..64 {
+    for _ in 0..48 {
         let mut client = Client::to(gateway.http).await;
         clients.push(tokio::spawn(async move {
             let mut took = Vec::new();
-            for _ in 0..50 {
+            for _ in 0..40 {
                 let began = Instant::now();
                 assert!(client.get("/s/").await.status.is_success());
                 took.push(began.elapsed());

@@ -5,6 +5,7 @@ mod balancers;
 mod bodies;
 mod clients;
 mod config;
+mod filters;
 mod fuzz;
 mod grpc;
 mod handover;

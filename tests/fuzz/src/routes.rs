@@ -87,6 +87,7 @@ fn route(order: usize, chosen: &[u8]) -> Arc<Route> {
         balancers: [Use {
             binding: Arc::new(binding),
             on_failure: BalancerFailure::Fallback,
+            from_files: Box::default(),
             canary: None,
             shadow: None,
         }]
