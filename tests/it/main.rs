@@ -10,6 +10,7 @@ mod fuzz;
 mod grpc;
 mod handover;
 mod health;
+mod hostile;
 mod http;
 mod http2;
 mod http2_abuse;
