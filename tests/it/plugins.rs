@@ -52,10 +52,6 @@ impl Load {
         Load { stop, answered, clients }
     }
 
-    fn answered(&self) -> usize {
-        self.answered.load(SeqCst)
-    }
-
     /// Stops it; every request must have been answered with 200, and there must have been some.
     pub(crate) async fn assert_flawless(self) -> usize {
         self.stop.store(true, SeqCst);
