@@ -18,11 +18,13 @@ fn main() {
         fail(&format!("the target {TARGET} is not installed, run `rustup target add {TARGET}`"));
     }
     let names = names(&root);
-    build(&root, &names, &out.join("plugins"));
+    // Beside the profiles, so that what one has compiled serves all of them: TARGET/PROFILE/build/PACKAGE/out.
+    let target_dir = out.ancestors().nth(4).unwrap_or(&out).join("plugins");
+    build(&root, &names, &target_dir);
     let mut list = String::new();
     for name in &names {
         let file = name.replace('-', "_") + ".wasm";
-        let built = out.join("plugins").join(TARGET).join("plugin").join(file);
+        let built = target_dir.join(TARGET).join("plugin").join(file);
         if let Err(error) = fs::copy(&built, out.join(name).with_extension("wasm")) {
             fail(&format!("copying {}: {error}", built.display()));
         }

@@ -70,6 +70,11 @@ const SMOOTHING: u32 = 8;
 /// Seconds without a response after which a latency counts for half.
 const HALF_LIFE: u32 = 10;
 
+/// A latency after so many half-lives. Known, however long ago: zero would say that it was never asked.
+fn aged(figure: u32, halvings: u32) -> u32 {
+    if halvings == 0 { figure } else { figure.checked_shr(halvings).unwrap_or(0).max(figure.min(1)) }
+}
+
 /// Seconds since this process first asked, by the coarse clock of the thread.
 fn seconds() -> u32 {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
@@ -183,11 +188,12 @@ impl Live {
     }
 
     fn aged(&self, figure: &AtomicU32, now: u32) -> Duration {
-        let figure = figure.load(Relaxed);
-        let halvings = now.saturating_sub(self.sampled.load(Relaxed)) / HALF_LIFE;
-        // Known, however long ago: zero would say that it was never asked.
-        let aged = figure.checked_shr(halvings).unwrap_or(0).max(figure.min(1));
-        Duration::from_micros(aged.into())
+        Duration::from_micros(aged(figure.load(Relaxed), self.halvings(now)).into())
+    }
+
+    /// How often the latencies have halved.
+    fn halvings(&self, now: u32) -> u32 {
+        now.saturating_sub(self.sampled.load(Relaxed)) / HALF_LIFE
     }
 
     /// Decaying share of requests that failed, in thousandths.
@@ -285,12 +291,13 @@ impl Live {
 
     fn sample_at(&self, after: Duration, now: u32) {
         let sample = u32::try_from(after.as_micros()).unwrap_or(u32::MAX).max(1);
-        // Two workers may overwrite each other's sample: a mean does not mind, and a lock would cost more.
-        let [mean, peak] = [&self.latency_us, &self.peak_us].map(|it| self.aged(it, now).as_micros() as u32);
         // The longer ago the others are, the more this one counts.
-        let halvings = now.saturating_sub(self.sampled.load(Relaxed)) / HALF_LIFE;
+        let halvings = self.halvings(now);
         let part = SMOOTHING.checked_shr(halvings).unwrap_or(0).max(1);
         let smooth = |before: u32| if before == 0 { sample } else { before - before / part + sample / part };
+        // Two workers may overwrite each other's sample: a mean does not mind, and a lock would cost more.
+        let mean = aged(self.latency_us.load(Relaxed), halvings);
+        let peak = aged(self.peak_us.load(Relaxed), halvings);
         self.latency_us.store(smooth(mean), Relaxed);
         self.peak_us.store(if sample > peak { sample } else { smooth(peak) }, Relaxed);
         if self.sampled.load(Relaxed) != now {

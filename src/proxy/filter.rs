@@ -42,28 +42,41 @@ struct Lent {
 
 /// A filter that wants to see a body.
 pub struct Shown {
-    /// The filter.
-    pub filter: Called,
+    binding: Arc<Binding>,
+    on_failure: FilterFailure,
+    canary: Option<Arc<Canary>>,
     /// How it wants to see it.
     pub how: Show,
 }
 
 /// A filter as it is called: which plugin, and what its failure means.
-#[derive(Clone)]
-pub struct Called {
-    binding: Arc<Binding>,
+#[derive(Clone, Copy)]
+pub struct Called<'a> {
+    binding: &'a Arc<Binding>,
     on_failure: FilterFailure,
-    canary: Option<Arc<Canary>>,
+    canary: Option<&'a Arc<Canary>>,
 }
 
-impl Called {
-    fn of(used: &Use<FilterFailure>) -> Called {
-        Called { binding: used.binding.clone(), on_failure: used.on_failure, canary: used.canary.clone() }
+impl<'a> Called<'a> {
+    fn of(used: &'a Use<FilterFailure>) -> Called<'a> {
+        Called { binding: &used.binding, on_failure: used.on_failure, canary: used.canary.as_ref() }
     }
 
     /// A balancer that looks at a response: what it adds guards nothing.
-    fn balancer(binding: &Arc<Binding>) -> Called {
-        Called { binding: binding.clone(), on_failure: FilterFailure::Skip, canary: None }
+    fn balancer(binding: &'a Arc<Binding>) -> Called<'a> {
+        Called { binding, on_failure: FilterFailure::Skip, canary: None }
+    }
+
+    fn wants(self, how: Show) -> Shown {
+        let Called { binding, on_failure, canary } = self;
+        Shown { binding: binding.clone(), on_failure, canary: canary.cloned(), how }
+    }
+}
+
+impl Shown {
+    /// To be called again.
+    pub(super) fn filter(&self) -> Called<'_> {
+        Called { binding: &self.binding, on_failure: self.on_failure, canary: self.canary.as_ref() }
     }
 }
 
@@ -95,7 +108,7 @@ impl Shared {
 pub(super) fn call(
     worker: &Worker,
     snapshot: &Snapshot,
-    filter: &Called,
+    filter: Called<'_>,
     mut exchange: Box<Exchange>,
     step: Step<'_>,
 ) -> (Box<Exchange>, Result<(Verdict, Option<Show>), RequestError>) {
@@ -132,10 +145,10 @@ pub(super) fn call(
 }
 
 /// Whether a plugin, or its canary, takes part in a step; one that is no filter at all fails in each.
-fn takes_part(snapshot: &Snapshot, filter: &Called, part: fn(Kinds) -> bool) -> bool {
+fn takes_part(snapshot: &Snapshot, filter: Called<'_>, part: fn(Kinds) -> bool) -> bool {
     let kinds = |binding: &Binding| snapshot.plugins.get(binding.slot).map(|plugin| plugin.described.kinds);
-    let canary = filter.canary.as_ref().and_then(|canary| kinds(&canary.binding));
-    kinds(&filter.binding).is_none_or(|kinds| part(kinds) || !kinds.filters()) || canary.is_some_and(part)
+    let canary = filter.canary.and_then(|canary| kinds(&canary.binding));
+    kinds(filter.binding).is_none_or(|kinds| part(kinds) || !kinds.filters()) || canary.is_some_and(part)
 }
 
 /// Shows the request to the route's filters; an answer if one of them has it. `body`: there is one.
@@ -156,15 +169,15 @@ pub fn request(
     let mut passed = Passed::default();
     for used in &route.filters {
         let filter = Called::of(used);
-        passed.canaries.extend(filter.canary.iter().filter(|canary| canary.decides(lot)).cloned());
-        if !takes_part(snapshot, &filter, |kinds| kinds.request_filter) {
+        passed.canaries.extend(filter.canary.filter(|canary| canary.decides(lot)).cloned());
+        if !takes_part(snapshot, filter, |kinds| kinds.request_filter) {
             continue;
         }
         let outcome;
-        (exchange, outcome) = call(worker, snapshot, &filter, exchange, Step::Request { body });
+        (exchange, outcome) = call(worker, snapshot, filter, exchange, Step::Request { body });
         match outcome {
             Ok((Verdict::Next | Verdict::Replace(_), None)) => {}
-            Ok((Verdict::Next | Verdict::Replace(_), Some(how))) => passed.shown.push(Shown { filter, how }),
+            Ok((Verdict::Next | Verdict::Replace(_), Some(how))) => passed.shown.push(filter.wants(how)),
             Ok((Verdict::Respond(head, body), _)) => return Ok(Err(reply::by_filter(head, body))),
             Err(error) => {
                 // How the client is told depends on what it asked for.
@@ -173,7 +186,7 @@ pub fn request(
             }
         }
     }
-    let later = |used| takes_part(snapshot, &Called::of(used), |kinds| kinds.response_filter);
+    let later = |used| takes_part(snapshot, Called::of(used), |kinds| kinds.response_filter);
     if passed.shown.is_empty() && !route.filters.iter().any(later) && marking(snapshot, route).is_none() {
         *head = exchange.head;
     } else {
@@ -246,14 +259,14 @@ fn respond(
     let mut shown = Vec::new();
     let balancer = marking(snapshot, route).map(Called::balancer);
     for filter in balancer.into_iter().chain(route.filters.iter().rev().map(Called::of)) {
-        if !takes_part(snapshot, &filter, |kinds| kinds.response_filter) {
+        if !takes_part(snapshot, filter, |kinds| kinds.response_filter) {
             continue;
         }
         let outcome;
-        (exchange, outcome) = call(worker, snapshot, &filter, exchange, Step::Response { body });
+        (exchange, outcome) = call(worker, snapshot, filter, exchange, Step::Response { body });
         match outcome {
             Ok((Verdict::Next | Verdict::Replace(_), None)) => {}
-            Ok((Verdict::Next | Verdict::Replace(_), Some(how))) => shown.push(Shown { filter, how }),
+            Ok((Verdict::Next | Verdict::Replace(_), Some(how))) => shown.push(filter.wants(how)),
             Ok((Verdict::Respond(head, body), _)) => return (exchange, Ok(Err(reply::by_filter(head, body)))),
             Err(error) => return (exchange, Err(error)),
         }

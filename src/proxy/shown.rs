@@ -100,7 +100,7 @@ impl Audience {
                     Whose::Response => Step::ResponseBody(piece),
                 };
                 let called =
-                    self.shared.lend(|exchange| filter::call(&self.worker, &snapshot, &shown.filter, exchange, step));
+                    self.shared.lend(|exchange| filter::call(&self.worker, &snapshot, shown.filter(), exchange, step));
                 match called {
                     Some(Ok((Verdict::Next, _))) => {
                         made.iter_mut().for_each(|made| made.extend_from_slice(&bytes[at..end]));
