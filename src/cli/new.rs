@@ -157,19 +157,21 @@ fn next(dir: &Path, files: &[(String, String)], NewOptions { name, kind, .. }: &
         () if has("package.json") => "npm run build",
         () => "cat README.md",
     };
-    let used = match kind {
-        Kind::Balancer => format!("balancer = \"{name}\""),
-        Kind::Filter => {
-            format!("filters = [{{ plugin = \"{name}\", config = {{ name = \"x-env\", value = \"prod\" }} }}]")
-        }
+    // What the filter templates are configured with; the balancers do without.
+    let (used, configured) = match kind {
+        Kind::Balancer => (format!("balancer = \"{name}\""), ""),
+        Kind::Filter => (
+            format!("filters = [{{ plugin = \"{name}\", config = {{ name = \"x-env\", value = \"prod\" }} }}]"),
+            " --config '{\"name\": \"x-env\", \"value\": \"prod\"}'",
+        ),
     };
     let dir = dir.display();
     format!(
-        "A {kind} is in {dir}. Next:\n\n\
-         \x20 (cd {dir} && {build})                 # makes {name}.wasm\n\
-         \x20 moongate plugin test {dir}/{name}.wasm\n\
-         \x20 cp {dir}/{name}.wasm plugins/         # the gateway follows within half a second\n\n\
-         and in moongate.toml, here for all routes:\n\n\
+        "A {kind} is in {dir}. To build it, to try it, and to drop it into the plugin directory of a gateway:\n\n\
+         \x20 (cd {dir} && {build})\n\
+         \x20 moongate plugin test {dir}/{name}.wasm{configured}\n\
+         \x20 cp {dir}/{name}.wasm plugins/\n\n\
+         And in moongate.toml, for all routes:\n\n\
          \x20 [defaults]\n\
          \x20 {used}\n"
     )

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::report::{Finding, advised};
+use super::report::{Finding, HINT, advised};
 use super::{Checked, Tester, steady};
 use crate::cli::rig::{self, Rig};
 use crate::endpoint::Endpoints;
@@ -52,7 +52,7 @@ fn picks(rig: &mut Rig, binding: &Arc<Binding>, list: &Arc<Endpoints>, times: u6
 fn none(tester: &Tester) -> Checked {
     let mut rig = tester.rig();
     let binding = tester.bind(&rig);
-    let told = |why| format!("{why}\nwithout endpoints there is no index to return: return \"no opinion\"");
+    let told = |why| format!("{why}\n{HINT}without endpoints there is no index to return: return \"no opinion\"");
     picks(&mut rig, &binding, &rig::endpoints(&[]), 10).map_err(told)?;
     Ok(Finding::Fine("no opinion, as it should be".into()))
 }
@@ -82,7 +82,7 @@ fn spread(picked: &Picked) -> Finding {
         0 => {
             Finding::Note("it never had an opinion, so that round robin decides: is it configured as you want?".into())
         }
-        1 => Finding::Note("different requests all go to the same endpoint; eight of the same weight were idle".into()),
+        1 => Finding::Note("different requests all go to the same endpoint, although the eight are alike".into()),
         all if picked.nobody() > 0 => {
             Finding::Note(format!("{all} of them picked, and no opinion at {} of 10000 picks", picked.nobody()))
         }
@@ -127,7 +127,7 @@ fn churn(tester: &Tester) -> Checked {
         // Of several lengths, so that a place kept from before is met at different moments.
         for times in [1, 40] {
             let list = Arc::new(all.some(chosen));
-            let told = |why| format!("after an update to a list {what}: {why}\nforget what `update` replaces");
+            let told = |why| format!("after an update to a list {what}: {why}\n{HINT}forget what `update` replaces");
             picks(&mut rig, &binding, &list, times).map_err(told)?;
         }
     }
@@ -173,7 +173,8 @@ fn two(tester: &Tester) -> Checked {
     };
     let mut rig = tester.rig();
     let (first, second) = (tester.bind(&rig), tester.bind(&rig));
-    let told = |why| format!("{why}\nkeep the endpoints of each binding by its number: one instance serves many uses");
+    let told =
+        |why| format!("{why}\n{HINT}keep the endpoints of each binding by its number: one instance serves many uses");
     // Both are known before either is asked, and the shorter list came last.
     let mut beside = vec![0; long.len() + 1];
     for n in 0..400 {
@@ -197,7 +198,7 @@ fn two(tester: &Tester) -> Checked {
 
 fn again(tester: &Tester) -> Checked {
     let mut rig = tester.rig();
-    let told = |why| format!("{why}\n`configure` ends what the number meant before, its endpoints too");
+    let told = |why| format!("{why}\n{HINT}`configure` ends what the number meant before, its endpoints too");
     for weights in [&[1; 8][..], &[1; 2], &[1; 5], &[]] {
         let binding = tester.bind(&rig);
         let list = rig::endpoints(weights);

@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 
 use super::passage::{Came, Passage, Sent, pass};
-use super::report::{Finding, advised};
+use super::report::{Finding, HINT, advised};
 use super::{Checked, Tester, steady};
 use crate::cli::rig::Rig;
 use crate::message::Fields;
@@ -158,7 +158,8 @@ fn two(tester: &Tester) -> Checked {
     drop(first);
     let third = tester.bind(&rig);
     for binding in [&third, &second] {
-        let told = |why| format!("{why}\na number that is configured again means the new use, and the others stay");
+        let told =
+            |why| format!("{why}\n{HINT}a number that is configured again means the new use, and the others stay");
         ask(&mut rig, binding).map_err(told)?;
     }
     Ok(Finding::Fine("each is served, also after a number is configured again".into()))

@@ -27,7 +27,7 @@ mod play;
 mod report;
 mod scenario;
 
-use report::{Finding, Report, advised};
+use report::{Finding, HINT, Report, advised};
 use scenario::Scenario;
 
 /// How many times longer than in a gateway a call may take here before it is stopped: whether it is too slow is judged
@@ -99,11 +99,13 @@ type Checked = Result<Finding, String>;
 
 impl Tester {
     fn all(&mut self, scenario: Option<&Scenario>) {
-        if !self.check("starts", starts) || !self.check("takes its configuration", configures) {
+        let balancer = self.plugin.described.kinds.balancer;
+        let configured = if balancer { "takes its configuration, and picks" } else { "takes its configuration" };
+        if !self.check("starts", starts) || !self.check(configured, configures) {
             return;
         }
         self.check("refuses a wrong configuration", refuses);
-        if self.plugin.described.kinds.balancer {
+        if balancer {
             balancer::all(self);
         }
         if self.plugin.described.kinds.filters() {
@@ -171,7 +173,7 @@ fn within(what: &str, time: Duration, limit: Duration) -> Finding {
         return Finding::Fine(text);
     }
     Finding::Wrong(format!(
-        "{text}, and the gateway waits {}\ndo less there, or allow more: call_timeout in [plugins]",
+        "{text}, and the gateway waits {}\n{HINT}do less there, or allow more: call_timeout in [plugins]",
         short(limit)
     ))
 }
@@ -201,7 +203,7 @@ fn refuses(tester: &Tester) -> Checked {
 
 /// Whether calls take no longer than a gateway waits.
 fn punctual(Pace { limit, calls, late, slowest }: Pace) -> Finding {
-    let text = format!("{} at most, of {} that it may take, over {calls} calls", short(slowest), short(limit));
+    let text = format!("{} at the slowest, and {} is allowed, over {calls} calls", short(slowest), short(limit));
     match late {
         0 if slowest > limit / 2 => Finding::Note(format!("{text}; that is close")),
         0 => Finding::Fine(text),
@@ -210,7 +212,7 @@ fn punctual(Pace { limit, calls, late, slowest }: Pace) -> Finding {
             Finding::Note(format!("{text}; {late} took longer, as happens on a busy machine"))
         }
         _ => Finding::Wrong(format!(
-            "{text}; {late} took longer, and would be stopped\ndo less in a call, or allow more: call_timeout in [plugins]"
+            "{text}; {late} took longer, and would be stopped\n{HINT}do less in a call, or allow more: call_timeout in [plugins]"
         )),
     }
 }
@@ -237,7 +239,7 @@ fn growth(memory: &[u64], calls: &str) -> Finding {
     let counted = format!("over {count} {calls}");
     match (middle > early, end > middle) {
         (true, true) => Finding::Wrong(format!(
-            "memory grows, from {} to {}, {counted}\nwhat a call allocates must be free when it is over; at memory_limit \
+            "memory grows, from {} to {}, {counted}\n{HINT}what a call allocates must be free when it is over; at memory_limit \
              of [plugins] it would trap",
             bytes(early),
             bytes(end)

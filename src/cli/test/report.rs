@@ -1,5 +1,6 @@
 //! What `moongate plugin test` prints: a line for each check, with what the plugin logged meanwhile where it failed.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,6 +8,9 @@ use tracing::Dispatch;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::plugin::Failure;
+
+/// How a line begins that says what to do.
+pub(super) const HINT: &str = "hint: ";
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +30,14 @@ pub(super) struct Report {
     fine: usize,
     notes: usize,
     wrong: usize,
+    /// Advice that was given already.
+    given: HashSet<String>,
 }
 
 impl Report {
     /// Nothing found yet.
     pub(super) fn new() -> Report {
-        Report { log: Log::default(), fine: 0, notes: 0, wrong: 0 }
+        Report { log: Log::default(), fine: 0, notes: 0, wrong: 0, given: HashSet::new() }
     }
 
     /// Where the plugin's log goes while `work` runs.
@@ -41,12 +47,20 @@ impl Report {
 
     /// Prints what a check has found.
     pub(super) fn add(&mut self, what: &str, finding: &Finding) {
+        let log = self.log.take();
         match finding {
             Finding::Fine(_) => self.fine += 1,
             Finding::Note(_) => self.notes += 1,
             Finding::Wrong(_) => self.wrong += 1,
         }
-        println!("{}", told(what, finding, &self.log.take()));
+        println!("{}", told(what, &self.once(finding), &log));
+    }
+
+    /// A finding without the advice that was given before: one fault makes many checks fail.
+    fn once(&mut self, finding: &Finding) -> Finding {
+        let Finding::Wrong(text) = finding else { return finding.clone() };
+        let new = |line: &&str| !line.starts_with(HINT) || self.given.insert((*line).to_owned());
+        Finding::Wrong(text.lines().filter(new).collect::<Vec<_>>().join("\n"))
     }
 
     /// Prints the sum. Whether nothing is wrong.
@@ -94,13 +108,16 @@ pub(super) fn advised(failure: &Failure) -> String {
              below, if there is anything"
         }
         Failure::Refused(_) => "this is its own answer: give it what it wants with --config, or accept what it got",
+        Failure::Nonsense(why) if why.starts_with("`pick`") => {
+            "an index must be below the number of endpoints of the last `update`; 0xffffffff means no opinion"
+        }
         Failure::Nonsense(_) => {
-            "an index must be below the number of endpoints of the last `update` (0xffffffff: no opinion), a status 200 \
-             to 599, a header one that HTTP allows and the gateway does not manage"
+            "an answer has a status from 200 to 599, at most 1 MiB of body and 64 KiB of head, and no header that HTTP \
+             does not allow or the gateway manages itself (see `request` in wit/moongate.wit)"
         }
         Failure::Missing | Failure::Suspended => "it had failed before",
     };
-    format!("{failure}\n{advice}")
+    format!("{failure}\n{HINT}{advice}")
 }
 
 /// Collects what is logged, without colours and times.
@@ -149,6 +166,17 @@ mod tests {
         let wanted = "FAILED  picks: it trapped: x\n        do y\n        its log: ERROR oh";
         assert_eq!(told("picks", &wrong, "ERROR oh\n"), wanted);
         assert_eq!(told("picks", &wrong, ""), "FAILED  picks: it trapped: x\n        do y");
+    }
+
+    #[test]
+    fn advice_is_given_once() {
+        let mut report = Report::new();
+        let wrong = |text: &str| Finding::Wrong(text.to_owned());
+        assert_eq!(report.once(&wrong("a\nhint: x\nb")), wrong("a\nhint: x\nb"));
+        assert_eq!(report.once(&wrong("a\nhint: x\nb\nhint: z")), wrong("a\nb\nhint: z"));
+        let index = advised(&Failure::Nonsense("`pick` returned 9 of 2 endpoints".into()));
+        let status = advised(&Failure::Nonsense("it responded with status 99".into()));
+        assert!(index.contains("below the number of endpoints") && status.contains("200 to 599"), "{index} {status}");
     }
 
     #[test]
