@@ -32,7 +32,7 @@ use scenario::Scenario;
 
 /// How many times longer than in a gateway a call may take here before it is stopped: whether it is too slow is judged
 /// over many calls, so that one moment of a busy machine is no verdict.
-const GRACE: u32 = 10;
+const GRACE: u32 = 100;
 
 /// Calls over which memory must not grow.
 const MANY: u64 = 100_000;
