@@ -167,6 +167,9 @@ fn picks(rig: &mut Rig, binding: &Arc<Binding>) -> Result<Vec<(&'static str, f64
     Ok(measured)
 }
 
+/// Makes what a filter is shown.
+type Make<'a> = &'a dyn Fn() -> Box<Exchange>;
+
 /// A request and a response of eight fields. What is made for each call, because filters change it, is taken off.
 fn steps(rig: &mut Rig, binding: &Arc<Binding>) -> Result<Vec<(&'static str, f64)>, Failure> {
     let (request, response) = messages();
@@ -177,7 +180,7 @@ fn steps(rig: &mut Rig, binding: &Arc<Binding>) -> Result<Vec<(&'static str, f64
         exchange.response = Some(Answered { head: response.clone(), endpoint });
         exchange
     };
-    let steps: [(&str, bool, Step<'_>, &dyn Fn() -> Box<Exchange>); 2] = [
+    let steps: [(&str, bool, Step<'_>, Make<'_>); 2] = [
         ("request of 8 fields", rig.kinds().request_filter, Step::Request { body: false }, &asked),
         ("response of 8 fields", rig.kinds().response_filter, Step::Response { body: false }, &answered),
     ];
@@ -353,7 +356,8 @@ mod tests {
         let mut calls = 0_u64;
         let ns = nanoseconds(|| {
             calls += 1;
-            Ok(std::thread::sleep(Duration::from_micros(100)))
+            std::thread::sleep(Duration::from_micros(100));
+            Ok(())
         });
         // At least what it sleeps; how much longer is the machine's business.
         assert!(ns.unwrap() >= 100_000.0);

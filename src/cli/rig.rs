@@ -20,6 +20,9 @@ use crate::registry;
 /// Whoever asks, where it does not matter.
 pub(super) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
+/// What a filter wants, and how it wants to see the body.
+pub(super) type Stepped = Result<(Verdict, Option<Show>), Failure>;
+
 /// A worker's place for one plugin; the instance is made at the first call.
 pub(super) struct Rig {
     plugin: Arc<Plugin>,
@@ -100,7 +103,7 @@ impl Rig {
         binding: &Arc<Binding>,
         exchange: Box<Exchange>,
         step: Step<'_>,
-    ) -> (Box<Exchange>, Result<(Verdict, Option<Show>), Failure>) {
+    ) -> (Box<Exchange>, Stepped) {
         let began = self.begin(binding, 0);
         let (exchange, outcome) = self.instances.filter(&self.plugin, binding, exchange, step);
         self.end(began, outcome.is_err());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
-use crate::cli::rig::{CLIENT, Rig};
+use crate::cli::rig::{CLIENT, Rig, Stepped};
 use crate::message::{RequestHead, ResponseHead};
 use crate::plugin::host::{Answered, Exchange, Piece, Show, Step};
 use crate::plugin::instance::Verdict;
@@ -127,7 +127,7 @@ impl Crossing<'_> {
         self.exchange.as_deref_mut().ok_or(Failure::Missing)
     }
 
-    fn step(&mut self, step: Step<'_>) -> Result<(Verdict, Option<Show>), Failure> {
+    fn step(&mut self, step: Step<'_>) -> Stepped {
         let exchange = self.exchange.take().ok_or(Failure::Missing)?;
         let (exchange, outcome) = self.rig.step(self.binding, exchange, step);
         self.exchange = Some(exchange);
