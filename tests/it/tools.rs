@@ -230,6 +230,21 @@ fn inspect_tells_what_must_be_allowed_and_how_to_configure_it() {
 }
 
 #[test]
+fn the_uses_that_the_documentation_shows_are_understood() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/plugins.md")).unwrap();
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("keys.json"), "{}").unwrap();
+    let blocks = page.split("```toml\n").skip(1).filter_map(|it| it.split("```").next());
+    let uses: Vec<&str> = blocks.filter(|it| it.contains("[[routes]]") || it.contains("[defaults]")).collect();
+    assert_eq!(uses.len(), 3);
+    for text in uses {
+        let config = moongate::config::file::parse(text, &dir.path().join("moongate.toml"));
+        let config = config.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        assert!(!config.uses().is_empty());
+    }
+}
+
+#[test]
 fn a_new_plugin_is_built_and_passes() {
     let dir = TempDir::new().unwrap();
     for (kind, name, config) in

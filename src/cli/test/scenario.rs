@@ -502,6 +502,19 @@ mod tests {
     }
 
     #[test]
+    fn what_the_documentation_shows_can_be_read() {
+        let page = include_str!("../../../docs/plugins.md");
+        let blocks = page.split("```toml\n").skip(1).filter_map(|it| it.split("```").next());
+        let scenarios: Vec<&str> =
+            blocks.filter(|it| it.contains("[[picks]]") || it.contains("[[requests]]")).collect();
+        assert_eq!(scenarios.len(), 2);
+        for text in scenarios {
+            let scenario = parse(text, Path::new("docs")).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+            assert!(scenario.picks.len() + scenario.requests.len() > 0);
+        }
+    }
+
+    #[test]
     fn every_mistake_is_told_with_its_line() {
         for (text, line, words) in [
             ("confg = {}", 1, "did you mean \"config\"?"),
