@@ -17,6 +17,7 @@ RUN test -d "$(rustc --print target-libdir --target wasm32-unknown-unknown)" \
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY wit wit
 COPY plugins plugins
+COPY templates templates
 COPY src src
 # Members of the workspace, which are not built here; without them Cargo would not read the rest.
 COPY bench bench

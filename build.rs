@@ -1,4 +1,5 @@
-//! Compiles the bundled plugins to WebAssembly, so that the gateway carries them in itself.
+//! Compiles the bundled plugins to WebAssembly, and lists the templates of new ones, so that the gateway carries both in
+//! itself.
 
 use std::{
     env, fs,
@@ -9,7 +10,7 @@ use std::{
 const TARGET: &str = "wasm32-unknown-unknown";
 
 fn main() {
-    for path in ["wit", "plugins", "Cargo.toml", "Cargo.lock"] {
+    for path in ["wit", "plugins", TEMPLATES, "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={path}");
     }
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
@@ -30,9 +31,46 @@ fn main() {
         }
         list += &format!("    (\"{name}\", include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.wasm\"))),\n");
     }
-    if let Err(error) = fs::write(out.join("bundled.rs"), format!("&[\n{list}]\n")) {
-        fail(&format!("writing the list of bundled plugins: {error}"));
+    write(&out.join("bundled.rs"), &list);
+    write(&out.join("templates.rs"), &templates(&root));
+}
+
+/// Writes a list that is included as an expression.
+fn write(file: &Path, elements: &str) {
+    if let Err(error) = fs::write(file, format!("&[\n{elements}]\n")) {
+        fail(&format!("writing {}: {error}", file.display()));
     }
+}
+
+/// Where the templates are, as `LANGUAGE/KIND/FILE`.
+const TEMPLATES: &str = "templates";
+
+/// What building and testing in a template leaves there.
+const LEFTOVERS: [&str; 4] = ["target", "node_modules", "wit", "__pycache__"];
+
+/// The template files, each as its path and its text; nothing without the directory.
+fn templates(root: &Path) -> String {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let Some(name) = name.to_str() else { continue };
+            let leftover = LEFTOVERS.contains(&name) || name.starts_with('.') && name != ".gitignore";
+            match path.is_dir() {
+                true if !leftover => walk(&path, found),
+                false if !leftover && !name.ends_with(".wasm") => found.push(path),
+                _ => {}
+            }
+        }
+    }
+    let dir = root.join(TEMPLATES);
+    let mut found = Vec::new();
+    walk(&dir, &mut found);
+    found.sort();
+    let element = |path: &PathBuf| {
+        let name = path.strip_prefix(&dir).ok()?.to_str()?;
+        Some(format!("    ({name:?}, include_str!({path:?})),\n"))
+    };
+    found.iter().filter_map(element).collect()
 }
 
 /// Everything in `plugins/` but the SDK.

@@ -17,11 +17,16 @@ use crate::config::mistakes::Mistakes;
 use crate::config::values::{parse_address, parse_workers};
 use crate::config::{AutoRoutes, Config, Listen, Secret, Servers, ServicesFile, file};
 
+pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod healthcheck;
 pub mod inspect;
+pub mod new;
 pub mod run;
+mod rig;
+mod subject;
+pub mod test;
 
 /// The configuration that is read if none is named and it exists.
 const CONFIG: &str = "moongate.toml";
@@ -80,6 +85,12 @@ pub enum PluginCommand {
         /// The WebAssembly file
         file: PathBuf,
     },
+    /// Write the project of a new plugin, ready to be built
+    New(new::NewOptions),
+    /// Try a plugin in the real host, against what every plugin must bear
+    Test(test::TestOptions),
+    /// Measure what a plugin costs, next to the bundled one of its kind
+    Bench(bench::BenchOptions),
 }
 
 /// What overrides the file. Each is also a variable: `MOONGATE_` and the flag in capitals.
@@ -346,6 +357,16 @@ mod tests {
         assert_eq!(line(&["--help"], &[]).unwrap_err().exit_code(), 0);
         assert!(line(&["plugin", "inspect"], &[]).is_err());
         assert!(matches!(line(&["plugin", "inspect", "x.wasm"], &[]), Ok(Command::Plugin(_))));
+        for (arguments, words) in [
+            (&["plugin", "new", "it", "--kind", "gizmo", "--lang", "rust"][..], "neither \"balancer\" nor \"filter\""),
+            (&["plugin", "new", "it", "--kind", "filter", "--lang", "cobol"], "there is no template in \"cobol\""),
+            (&["plugin", "new", "a/b", "--kind", "filter", "--lang", "rust"], "is not a plugin's name"),
+            (&["plugin", "test", "x.wasm", "--config", "{"], "it is not JSON"),
+            (&["plugin", "bench", "x.wasm", "--config", "[]"], "no object"),
+        ] {
+            let told = line(arguments, &[]).unwrap_err();
+            assert!(told.exit_code() == 2 && told.to_string().contains(words), "{told}");
+        }
         assert!(matches!(line(&["demo", "--admin", "127.0.0.1:0"], &[]), Ok(Command::Demo(_))));
     }
 

@@ -182,7 +182,7 @@ impl From<Spanned<PluginUse<FilterFailure>>> for Filter {
 
 /// A table of anything, as JSON.
 #[derive(Clone, Debug)]
-struct PluginConfig(Arc<str>);
+pub(crate) struct PluginConfig(pub(crate) Arc<str>);
 
 impl<'de> Deserialize<'de> for PluginConfig {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

@@ -49,7 +49,7 @@ macro_rules! written_as_string {
     )*};
 }
 
-pub(super) use written_as_string;
+pub(crate) use written_as_string;
 
 written_as_string! {
     Time: "a time like \"10s\"",

@@ -10,11 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::sync::Notify;
 use wasmtime::component::{Component, HasSelf, Linker};
-use wasmtime::{Config, EngineWeak, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{Config, EngineWeak, StoreLimitsBuilder};
 
 use super::bindings::moongate::plugin as wit;
 use super::cache::Cache;
-use super::host::Host;
+use super::host::{Bounds, Host};
 
 /// Stack of a guest. The default of 512 KiB is for hosts that run guests on fibers of their own; a worker has
 /// 2 MiB and its own frames to keep.
@@ -122,14 +122,15 @@ impl Engine {
     }
 
     /// What an instance may allocate.
-    pub(super) fn store_limits(&self) -> StoreLimits {
-        StoreLimitsBuilder::new()
+    pub(super) fn bounds(&self) -> Bounds {
+        let limits = StoreLimitsBuilder::new()
             .memory_size(usize::try_from(self.limits.memory).unwrap_or(usize::MAX))
             .table_elements(TABLE_ELEMENTS)
             .instances(PARTS)
             .tables(PARTS)
             .memories(PARTS)
-            .build()
+            .build();
+        Bounds::new(limits)
     }
 }
 

@@ -15,7 +15,7 @@ use super::host::{Exchange, Host, InHand, Picking, Piece, Show, Step};
 use super::seat::{START, Seat};
 pub use super::verdict::Verdict;
 use super::verdict::{check, check_body};
-use super::{Binding, Counters, Engine, Failure, Plugin};
+use super::{Binding, Counters, Engine, Failure, Plugin, Slot};
 use crate::endpoint::Endpoints;
 use crate::message::RequestHead;
 
@@ -123,13 +123,19 @@ impl Instances {
         (lent.unwrap_or_else(|| unreachable!("the host gives back what it was lent")), outcome)
     }
 
-    /// Whether an instance can be started at all.
-    pub(super) fn start(&self, plugin: &Plugin) -> Result<(), Failure> {
+    /// Starts an instance and throws it away.
+    ///
+    /// # Errors
+    /// If none can be started at all.
+    pub fn start(&self, plugin: &Plugin) -> Result<(), Failure> {
         Instance::start(&self.engine, plugin).map(|_| ())
     }
 
     /// Configures it for a binding and lets a balancer pick.
-    pub(super) fn trial(
+    ///
+    /// # Errors
+    /// As for [`Instances::pick`].
+    pub fn trial(
         &mut self,
         plugin: &Arc<Plugin>,
         binding: &Arc<Binding>,
@@ -145,6 +151,11 @@ impl Instances {
             let turn = Turn { sequence: 0, attempt: 0, tried: &[], client: IpAddr::from([127, 0, 0, 1]) };
             instance.pick(binding, &mut head, turn).map(|_| ())
         })
+    }
+
+    /// Bytes of linear memory that the plugin of this slot has here; none while it has no instance.
+    pub fn memory(&self, slot: Slot) -> Option<u64> {
+        Some(self.seats.get(slot)?.instance.as_ref()?.store.data().bounds.memory())
     }
 
     /// One call, counted; an instance that fails is thrown away, and one that keeps failing left alone.
@@ -220,9 +231,9 @@ impl Instance {
     fn start(engine: &Engine, plugin: &Plugin) -> Result<Instance, Failure> {
         let mut store = Store::new(
             &engine.wasm,
-            Host::new(plugin.name.clone(), engine.zone.clone(), plugin.log.clone(), engine.store_limits()),
+            Host::new(plugin.name.clone(), engine.zone.clone(), plugin.log.clone(), engine.bounds()),
         );
-        store.limiter(|host| &mut host.limits);
+        store.limiter(|host| &mut host.bounds);
         store.epoch_deadline_trap();
         store.set_epoch_deadline(engine.clock.wind_long());
         let instance = plugin.pre.instantiate(&mut store).map_err(failure)?;

@@ -56,7 +56,8 @@ fn one() -> u16 {
     1
 }
 
-fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+/// The address of an endpoint, with a port.
+pub(crate) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(from)?;
     let wrong = |why: &str| Err(serde::de::Error::custom(format!("{text:?} {why}")));
     match text.parse::<SocketAddr>() {
@@ -69,7 +70,8 @@ fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     }
 }
 
-fn weight<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
+/// The weight of an endpoint.
+pub(crate) fn weight<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
     let number = i64::deserialize(from)?;
     let wrong = |_| serde::de::Error::custom(format!("{number} is not a number from 0 to 65535"));
     u16::try_from(number).map_err(wrong)

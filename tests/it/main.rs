@@ -26,4 +26,5 @@ mod support;
 mod tidy;
 mod tls;
 mod tls_endpoints;
+mod tools;
 mod versions;

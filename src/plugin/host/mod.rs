@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
-use wasmtime::StoreLimits;
 
+mod bounds;
 mod exchange;
 pub(super) mod imports;
 mod store;
 
+pub(super) use bounds::Bounds;
 pub use exchange::{Answered, Exchange, Piece, Show, Step};
 pub(crate) use store::Store;
 
@@ -77,7 +78,7 @@ impl Shared {
 
 /// The store data of one instance.
 pub(crate) struct Host {
-    pub(crate) limits: StoreLimits,
+    pub(crate) bounds: Bounds,
     pub(crate) in_hand: InHand,
     /// The number of the binding whose call is running.
     pub(crate) called: u32,
@@ -115,9 +116,9 @@ pub(crate) struct Picking {
 }
 
 impl Host {
-    pub(crate) fn new(plugin: Arc<str>, zone: Arc<str>, log: Arc<LogBudget>, limits: StoreLimits) -> Host {
+    pub(crate) fn new(plugin: Arc<str>, zone: Arc<str>, log: Arc<LogBudget>, bounds: Bounds) -> Host {
         Host {
-            limits,
+            bounds,
             in_hand: InHand::Nothing,
             called: 0,
             stores: Vec::new(),

@@ -38,6 +38,13 @@ pub(crate) fn fixture_built_outside() -> &'static Path {
     })
 }
 
+/// What plain `cargo build` makes of a project of this name in this directory, as an author would build it.
+pub(crate) fn built(directory: &Path, name: &str) -> PathBuf {
+    // What it needs is what other fixtures need, so nothing is to be fetched.
+    cargo_build(directory, &["--offline"]);
+    target_dir().join(TARGET).join("release").join(name.replace('-', "_")).with_extension("wasm")
+}
+
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
