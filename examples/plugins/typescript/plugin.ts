@@ -6,7 +6,7 @@ import { type Options, configured } from "./response-headers.js";
 const bindings = new Map<number, Options>();
 
 export const configurable = {
-  // A string that is thrown is shown to the operator.
+  // What is thrown here, its message, is shown to the operator.
   configure(binding: number, config: string): void {
     bindings.set(binding, configured(config));
   },

@@ -8,8 +8,8 @@ export const NO_OPINION = -1;
 export function configured(json) {
   const { by = "inflight", ...others } = JSON.parse(json);
   const [unknown] = Object.keys(others);
-  if (unknown !== undefined) throw `unknown field \`${unknown}\`, expected \`by\``;
-  if (by !== "inflight" && by !== "latency") throw `\`by\` is \`${by}\`: it must be \`inflight\` or \`latency\``;
+  if (unknown !== undefined) throw new Error(`unknown field \`${unknown}\`, expected \`by\``);
+  if (by !== "inflight" && by !== "latency") throw new Error(`\`by\` is \`${by}\`: it must be \`inflight\` or \`latency\``);
   return { by };
 }
 

@@ -6,7 +6,7 @@ import { choose, configured, eligible } from "./my-plugin.js";
 const bindings = new Map();
 
 export const configurable = {
-  // A string that is thrown is shown to the operator.
+  // What is thrown here, its message, is shown to the operator.
   configure(binding, config) {
     bindings.set(binding, { ...configured(config), choices: [] });
   },

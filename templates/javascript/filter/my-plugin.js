@@ -11,10 +11,10 @@ const RESERVED = ["connection", "content-length", "keep-alive", "te", "trailer",
 export function configured(json) {
   const { name, value, ...others } = JSON.parse(json);
   const [unknown] = Object.keys(others);
-  if (unknown !== undefined) throw `unknown field \`${unknown}\`, expected \`name\` or \`value\``;
-  if (typeof name !== "string" || !TOKEN.test(name)) throw "`name` must be a header's name, such as `x-env`";
-  if (RESERVED.includes(name.toLowerCase())) throw "`name` is a header that the gateway itself answers for";
-  if (typeof value !== "string") throw "`value` must be a text: what is the header to be?";
-  if (CONTROL.test(value)) throw "`value` has a line break or another control character in it";
+  if (unknown !== undefined) throw new Error(`unknown field \`${unknown}\`, expected \`name\` or \`value\``);
+  if (typeof name !== "string" || !TOKEN.test(name)) throw new Error("`name` must be a header's name, such as `x-env`");
+  if (RESERVED.includes(name.toLowerCase())) throw new Error("`name` is a header that the gateway itself answers for");
+  if (typeof value !== "string") throw new Error("`value` must be a text: what is the header to be?");
+  if (CONTROL.test(value)) throw new Error("`value` has a line break or another control character in it");
   return { name, value };
 }
