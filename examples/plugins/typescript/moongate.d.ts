@@ -1,0 +1,1 @@
+../../../templates/javascript/filter/moongate.d.ts

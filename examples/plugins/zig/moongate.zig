@@ -1,0 +1,1 @@
+../../../templates/zig/filter/moongate.zig
