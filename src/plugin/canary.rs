@@ -109,7 +109,7 @@ impl Canary {
     }
 
     fn has(&self, lot: u32) -> bool {
-        u64::from(lot) * u64::from(Share::WHOLE) >> 32 < u64::from(self.share)
+        (u64::from(lot) * u64::from(Share::WHOLE)) >> 32 < u64::from(self.share)
     }
 
     /// Whether the version that was called last has this lot.

@@ -11,9 +11,9 @@ use wasmtime::{Store, Trap};
 use super::bindings::exports::moongate::plugin as exports;
 use super::bindings::moongate::plugin::types::Endpoint as WitEndpoint;
 use super::engine::Clock;
-use super::host::{Exchange, Host, InHand, Picking, Piece, Show, Step};
+use super::host::{Exchange, Host, InHand, Picking, Piece, Step};
 use super::seat::{START, Seat};
-pub use super::verdict::Verdict;
+pub use super::verdict::{Said, Verdict};
 use super::verdict::{check, check_body};
 use super::{Binding, Counters, Engine, Failure, Plugin, Slot};
 use crate::endpoint::Endpoints;
@@ -102,7 +102,7 @@ impl Instances {
         binding: &Arc<Binding>,
         exchange: Box<Exchange>,
         step: Step<'_>,
-    ) -> (Box<Exchange>, Result<(Verdict, Option<Show>), Failure>) {
+    ) -> (Box<Exchange>, Said<Failure>) {
         let mut lent = Some(exchange);
         let outcome = self.call(plugin, binding, |instance| {
             instance.bind(binding)?;

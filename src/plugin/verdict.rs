@@ -6,6 +6,7 @@ use super::Failure;
 use super::bindings::moongate::plugin::filter_types::{
     BodyVerdict as WitBodyVerdict, Reply as WitReply, Verdict as WitVerdict,
 };
+use super::host::Show;
 use super::host::imports::{final_status, writable};
 use crate::message::ResponseHead;
 
@@ -28,6 +29,9 @@ pub enum Verdict {
     /// This answer, now.
     Respond(ResponseHead, Vec<u8>),
 }
+
+/// What a call of a filter brought: what it wants, and how it wants to see the body if it asked for that.
+pub type Said<E> = Result<(Verdict, Option<Show>), E>;
 
 /// A guest's answer is untrusted input.
 pub(super) fn check(verdict: WitVerdict) -> Result<Verdict, Failure> {

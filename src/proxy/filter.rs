@@ -14,7 +14,7 @@ use crate::error::RequestError;
 use crate::message::{RequestHead, ResponseHead};
 use crate::plugin::canary::Canary;
 use crate::plugin::host::{Answered, Exchange, Show, Step};
-use crate::plugin::instance::Verdict;
+use crate::plugin::instance::{Said, Verdict};
 use crate::plugin::{Binding, Failure, Kinds};
 use crate::routes::{Route, Use};
 use crate::snapshot::Snapshot;
@@ -111,7 +111,7 @@ pub(super) fn call(
     filter: Called<'_>,
     mut exchange: Box<Exchange>,
     step: Step<'_>,
-) -> (Box<Exchange>, Result<(Verdict, Option<Show>), RequestError>) {
+) -> (Box<Exchange>, Said<RequestError>) {
     let Called { binding, on_failure, canary } = filter;
     let outcome;
     if let Some(canary) = canary
@@ -162,7 +162,7 @@ pub fn request(
     head: &mut RequestHead,
     original: String,
     (client, body): (IpAddr, bool),
-) -> Result<Result<Passed, Response>, RequestError> {
+) -> Passage<Passed> {
     let lent = std::mem::replace(head, RequestHead::new(Method::GET, "/"));
     let lot = worker.rng.borrow_mut().u32(..);
     let mut exchange = Box::new(Exchange::new(lent, original, client, lot));
@@ -236,7 +236,7 @@ pub fn response(
     shared: &Shared,
     head: ResponseHead,
     (endpoint, body): (SocketAddr, bool),
-) -> Result<Result<(ResponseHead, Vec<Shown>), Response>, RequestError> {
+) -> Passage<(ResponseHead, Vec<Shown>)> {
     let Some(mut exchange) = shared.0.exchange.take() else { return Ok(Ok((head, Vec::new()))) };
     exchange.response = Some(Answered { head, endpoint });
     let (exchange, outcome) = respond(worker, snapshot, route, exchange, body);
@@ -248,6 +248,9 @@ pub fn response(
     })
 }
 
+/// What goes on, or the answer that a filter has instead.
+type Passage<T> = Result<Result<T, Response>, RequestError>;
+
 /// The same over the exchange itself.
 fn respond(
     worker: &Worker,
@@ -255,7 +258,7 @@ fn respond(
     route: &Route,
     mut exchange: Box<Exchange>,
     body: bool,
-) -> (Box<Exchange>, Result<Result<Vec<Shown>, Response>, RequestError>) {
+) -> (Box<Exchange>, Passage<Vec<Shown>>) {
     let mut shown = Vec::new();
     let balancer = marking(snapshot, route).map(Called::balancer);
     for filter in balancer.into_iter().chain(route.filters.iter().rev().map(Called::of)) {
