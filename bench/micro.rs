@@ -14,7 +14,7 @@ use moongate::http1::head::{self, Limits};
 use moongate::message::{Length, RequestHead};
 use moongate::plugin::host::{Exchange, Step};
 use moongate::plugin::instance::Turn;
-use moongate::plugin::{Binding, Engine, Instances, Kind, Numbers, Plugin, bundled, engine};
+use moongate::plugin::{Binding, Calling, Engine, Instances, Kind, Numbers, Plugin, bundled, engine};
 use moongate::proxy::headers::{self, Client, RequestId};
 use moongate::registry;
 use moongate::routes::{Matcher, Route, Routes, Use};
@@ -59,6 +59,7 @@ fn routes(count: usize) -> Routes {
             timeout: Timeouts::default(),
             retries: 0,
             max_body: 0,
+            series: 0,
         })
     };
     Routes::new((0..count).map(route).collect(), None, None)
@@ -72,7 +73,7 @@ fn endpoints(count: u16) -> Arc<Endpoints> {
         zone: "".into(),
         labels: Vec::new(),
     };
-    let service = registry::Service { endpoints: (1..=count).map(endpoint).collect() };
+    let service = registry::Service { endpoints: (1..=count).map(endpoint).collect(), ..Default::default() };
     Arc::new(Endpoints::new(&service, &Arc::default(), &Arc::default()))
 }
 
@@ -113,32 +114,41 @@ fn matching(criterion: &mut Criterion) {
 fn plugins(criterion: &mut Criterion) {
     let limits = engine::Limits { memory: 16 << 20, call: Duration::from_millis(10) };
     let engine = Engine::new(limits).expect("an engine");
-    let plugin = |name: &str| {
-        let (name, bytes) = bundled::BUNDLED.iter().find(|it| it.0 == name).expect("a bundled plugin");
-        Arc::new(Plugin::compile(&engine, (*name).into(), bytes, true, 1).expect("it compiles"))
-    };
-    let mut instances = Instances::new(engine.clone(), None);
-    for (name, count) in [("round-robin", 3), ("round-robin", 10_000), ("random", 3), ("weighted", 3)] {
-        let (plugin, binding, endpoints) = (plugin(name), binding(name, Kind::Balancer, "{}"), endpoints(count));
-        let mut head = read();
-        criterion.bench_function(&format!("{name} picks one of {count}"), |bencher| {
+    for directly in [true, false] {
+        let called = if directly { "directly" } else { "as a component" };
+        let plugin = |name: &str| {
+            let (name, bytes) = bundled::BUNDLED.iter().find(|it| it.0 == name).expect("a bundled plugin");
+            let plugin = match directly {
+                true => Plugin::compile(&engine, (*name).into(), bytes, true, 1),
+                false => Plugin::compile_as_component(&engine, (*name).into(), bytes),
+            };
+            let plugin = Arc::new(plugin.expect("it compiles"));
+            assert_eq!(plugin.calling == Calling::Directly, directly, "{name}");
+            plugin
+        };
+        let mut instances = Instances::new(engine.clone(), None);
+        for (name, count) in [("round-robin", 3), ("round-robin", 10_000), ("random", 3), ("weighted", 3)] {
+            let (plugin, binding, endpoints) = (plugin(name), binding(name, Kind::Balancer, "{}"), endpoints(count));
+            let mut head = read();
+            criterion.bench_function(&format!("{name} picks one of {count}, {called}"), |bencher| {
+                bencher.iter(|| {
+                    let turn = Turn { sequence: binding.count(), attempt: 0, tried: &[], client: CLIENT };
+                    instances.pick(&plugin, &binding, &endpoints, &mut head, turn).expect("a pick")
+                });
+            });
+        }
+        let filter = plugin("set-header");
+        let binding = binding("set-header", Kind::Filter, r#"{"name":"x-mine","value":"on"}"#);
+        let mut in_hand = Some(Box::new(Exchange::new(read(), "/".to_owned(), CLIENT, 0)));
+        criterion.bench_function(&format!("set-header sets a header, {called}"), |bencher| {
             bencher.iter(|| {
-                let turn = Turn { sequence: binding.count(), attempt: 0, tried: &[], client: CLIENT };
-                instances.pick(&plugin, &binding, &endpoints, &mut head, turn).expect("a pick")
+                let lent = in_hand.take().expect("it came back");
+                let (back, verdict) = instances.filter(&filter, &binding, lent, Step::Request { body: false });
+                in_hand = Some(back);
+                verdict.expect("a verdict")
             });
         });
     }
-    let filter = plugin("set-header");
-    let binding = binding("set-header", Kind::Filter, r#"{"name":"x-mine","value":"on"}"#);
-    let mut in_hand = Some(Box::new(Exchange::new(read(), "/".into(), CLIENT, 0)));
-    criterion.bench_function("set-header sets a header", |bencher| {
-        bencher.iter(|| {
-            let lent = in_hand.take().expect("it came back");
-            let (back, verdict) = instances.filter(&filter, &binding, lent, Step::Request { body: false });
-            in_hand = Some(back);
-            verdict.expect("a verdict")
-        });
-    });
 }
 
 criterion_group!(benches, heads, matching, plugins);

@@ -2,20 +2,23 @@
 //!
 //! An event is a hint and nothing more: whoever waits here reads the directory again and compares by content.
 
+use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// How long nothing more may happen before a change counts as complete: a copy writes in pieces.
+/// How long nothing more may happen before a change counts as complete, where it does not show: a copy writes in pieces, and
+/// what is removed may be about to be replaced.
 const QUIET: Duration = Duration::from_millis(20);
-/// A directory that never rests is looked at anyway.
+/// A directory that never rests is looked at anyway, and one whose changes are complete at once no more often.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// Some file systems (network, container mounts) give no events, so a look is taken anyway.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -36,6 +39,44 @@ pub struct Watch {
     target: Option<Target>,
     event: Arc<Notify>,
     writes: Arc<AtomicU64>,
+    pending: Arc<Pending>,
+    /// When a change was told.
+    told: Option<Instant>,
+}
+
+/// Files that are being written, or were there a moment ago.
+#[derive(Debug, Default)]
+struct Pending(Mutex<HashSet<PathBuf>>);
+
+impl Pending {
+    fn note(&self, event: &notify::Event) {
+        let complete = match event.kind {
+            EventKind::Create(_)
+            | EventKind::Remove(_)
+            | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Name(RenameMode::From)) => false,
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => true,
+            _ => return,
+        };
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for path in &event.paths {
+            // What begins with a dot is on its way to another name.
+            let hidden = path.file_name().is_none_or(|name| name.as_bytes().starts_with(b"."));
+            if complete || hidden {
+                files.remove(path);
+            } else {
+                files.insert(path.clone());
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 /// A directory by path and by identity, because another may come to stand at the same path.
@@ -50,8 +91,10 @@ impl Watch {
     /// Watches from now on: what is read after this and changes then is noticed.
     pub fn new(dir: &Path) -> Watch {
         let (event, writes) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
-        let (sender, written) = (event.clone(), writes.clone());
+        let pending = Arc::<Pending>::default();
+        let (sender, written, noted) = (event.clone(), writes.clone(), pending.clone());
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            event.iter().for_each(|event| noted.note(event));
             match event.map(|event| event.kind) {
                 // Our own reading is an access too, and would wake us for ever.
                 Ok(EventKind::Access(kind)) if kind != AccessKind::Close(AccessMode::Write) => {}
@@ -64,12 +107,13 @@ impl Watch {
         let watcher = watcher.inspect_err(|error| tracing::warn!(%error, "watching files, so polling instead")).ok();
         // "" stands for the working directory in a path, but not for the system.
         let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir }.to_owned();
-        let mut watch = Watch { dir, watcher, target: None, event, writes };
+        let mut watch = Watch { dir, watcher, target: None, event, writes, pending, told: None };
         watch.arm();
         watch
     }
 
-    /// Completes after something happened in the directory and then nothing for [`QUIET`], or after [`INTERVAL`].
+    /// Completes after something happened in the directory and is complete: at once where a file was written to its end or
+    /// renamed to its name, and else after nothing more for [`QUIET`]; or after [`INTERVAL`].
     /// Safe to drop and call again: an event that came in between is kept.
     pub async fn changed(&mut self) {
         let interval = if self.target.is_some() { INTERVAL } else { INTERVAL_BLIND };
@@ -80,7 +124,8 @@ impl Watch {
                 break;
             }
             let latest = Instant::now() + LONGEST_WAIT;
-            loop {
+            let often = self.told.is_some_and(|told| told.elapsed() < LONGEST_WAIT);
+            while often || !self.pending.is_empty() {
                 let quiet = (Instant::now() + QUIET).min(latest);
                 let written = self.writes.load(Relaxed);
                 if timeout_at(quiet, self.event.notified()).await.is_err() && self.writes.load(Relaxed) == written {
@@ -96,6 +141,8 @@ impl Watch {
             }
             sleep_until(Instant::now() + QUIET).await;
         }
+        self.pending.clear();
+        self.told = Some(Instant::now());
         // Before the caller reads, so that nothing falls between its reading and the watch.
         self.arm();
     }
@@ -172,6 +219,37 @@ mod tests {
         watch.changed().await;
         fs::write(inside.join("it"), "1").unwrap();
         assert!(told(&mut watch).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_complete_is_told_at_once_and_what_may_not_be_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("it");
+        fs::write(&file, "1").unwrap();
+        let mut watch = Watch::new(dir.path());
+        let mut take = async |what: &str, act: &dyn Fn()| {
+            // Not too soon after the last one.
+            tokio::time::sleep(LONGEST_WAIT + QUIET).await;
+            act();
+            let start = Instant::now();
+            assert!(told(&mut watch).await, "{what}");
+            start.elapsed()
+        };
+        let mut soonest = LONGEST_WAIT;
+        for round in 0..20 {
+            let replace = || {
+                fs::write(dir.path().join(".new"), round.to_string()).unwrap();
+                fs::rename(dir.path().join(".new"), &file).unwrap();
+            };
+            soonest = soonest.min(take("a file is replaced", &replace).await);
+            let write = || fs::write(&file, round.to_string()).unwrap();
+            soonest = soonest.min(take("a file is written", &write).await);
+            if soonest < QUIET / 4 {
+                break;
+            }
+        }
+        assert!(soonest < QUIET / 4, "at once is {soonest:?}");
+        assert!(take("a file goes", &|| fs::remove_file(&file).unwrap()).await >= QUIET);
     }
 
     #[tokio::test]

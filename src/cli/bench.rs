@@ -1,4 +1,5 @@
-//! `moongate plugin bench`: what a plugin costs, next to the bundled one of the same kind, measured in the same run.
+//! `moongate plugin bench`: what a plugin costs, next to the bundled one of the same kind, measured in the same run. One that
+//! is called directly is measured as a component as well.
 //!
 //! The figures are those of this machine at this moment; the ratio between the two is what to look at.
 
@@ -20,7 +21,7 @@ use crate::message::{RequestHead, ResponseHead};
 use crate::plugin::bundled::BUNDLED;
 use crate::plugin::engine::Limits;
 use crate::plugin::host::{Answered, Exchange, Step};
-use crate::plugin::{Binding, Engine, Failure, Plugin};
+use crate::plugin::{Binding, Calling, Engine, Failure, Plugin};
 
 /// Samples of which the median counts, so that a moment in which the machine did something else is not seen.
 const SAMPLES: usize = 15;
@@ -64,6 +65,10 @@ pub fn run(options: &BenchOptions) -> ExitCode {
 fn bench(options: &BenchOptions) -> Result<String> {
     let engine = Engine::new(Limits { call: LIMIT, ..subject::limits() })?;
     let plugin = subject::load(&engine, &options.file)?;
+    let component = match plugin.calling {
+        Calling::Directly => Some(subject::load_as_component(&engine, &options.file)?),
+        Calling::AsComponent(_) => None,
+    };
     let kinds = plugin.described.kinds;
     let config = options.config.clone().unwrap_or_else(|| "{}".into());
     let mut text = String::new();
@@ -74,8 +79,15 @@ fn bench(options: &BenchOptions) -> Result<String> {
             continue;
         }
         let mine = Measured::of(&engine, &plugin, kind, &config)?;
+        let other = component.as_ref().map(|it| Measured::of(&engine, it, kind, &config)).transpose()?;
         let (peer, its) = peer(&engine, kind)?;
-        text += &table((&plugin.name, &mine.rows()), (&peer.name, &its.rows()));
+        let mut columns = vec![(&*plugin.name, plugin.calling.word(), mine.rows())];
+        columns.extend(other.map(|it| ("the same", "as a component", it.rows())));
+        columns.push((&*peer.name, peer.calling.word(), its.rows()));
+        text += &table(&columns);
+    }
+    if let Some(why) = plugin.calling.why_not() {
+        text += &format!("{} is called as a component, because {why}.\n", plugin.name);
     }
     if cfg!(debug_assertions) {
         text += "This gateway was built without optimisation: only the ratios say something.\n";
@@ -270,6 +282,7 @@ fn resident_in(status: &str) -> Option<u64> {
 }
 
 /// A line of the table.
+#[derive(Clone, Copy)]
 struct Row {
     what: &'static str,
     value: f64,
@@ -303,15 +316,24 @@ impl Unit {
     }
 }
 
-/// Two columns and the ratio of the first to the second, where both have a figure.
-fn table((mine, rows): (&str, &[Row]), (its, peers): (&str, &[Row])) -> String {
-    let width = mine.chars().count().max(its.chars().count()).max(10);
-    let mut text = format!("{:<24} {mine:>width$} {its:>width$}  ratio\n", "");
-    for row in rows {
-        let peer = peers.iter().find(|it| it.what == row.what);
-        let ratio = peer.filter(|it| it.value > 0.0).map(|it| format!("{:.2}", row.value / it.value));
-        let [value, peer] = [Some(row), peer].map(|it| it.map(|it| it.unit.told(it.value)).unwrap_or_default());
-        text += &format!("{:<24} {value:>width$} {peer:>width$}  {:>5}\n", row.what, ratio.unwrap_or_default());
+/// What each is called, how it is called, and what it costs; and the ratio of the first to the last, where both have a
+/// figure.
+fn table(columns: &[(&str, &str, Vec<Row>)]) -> String {
+    let (Some((_, _, mine)), Some((_, _, peer))) = (columns.first(), columns.last()) else { return String::new() };
+    let width = columns.iter().map(|(name, called, _)| name.chars().count().max(called.len())).max().unwrap_or(0);
+    let width = width.max(10);
+    let line = |what: &str, cells: &mut dyn Iterator<Item = String>, ratio: &str| {
+        let cells: String = cells.map(|cell| format!(" {cell:>width$}")).collect();
+        format!("{what:<24}{cells}  {ratio:>5}\n")
+    };
+    let mut text = line("", &mut columns.iter().map(|it| it.0.to_owned()), "ratio");
+    text += &line("called", &mut columns.iter().map(|it| it.1.to_owned()), "");
+    for row in mine {
+        let of = |rows: &[Row]| rows.iter().find(|it| it.what == row.what).copied();
+        let peer = of(peer).filter(|it| it.value > 0.0);
+        let ratio = peer.map(|it| format!("{:.2}", row.value / it.value)).unwrap_or_default();
+        let cell = |rows: &[Row]| of(rows).map(|it| it.unit.told(it.value)).unwrap_or_default();
+        text += &line(row.what, &mut columns.iter().map(|it| cell(&it.2)), &ratio);
     }
     text
 }
@@ -324,15 +346,24 @@ mod tests {
     fn a_table_has_both_and_their_ratio() {
         let row = |what, value, unit| Row { what, value, unit };
         let mine =
-            [row("pick", 250.4, Unit::Time), row("file", 3.0 * 1048576.0, Unit::Size), row("own", 1.0, Unit::Size)];
-        let its = [row("file", 0.0, Unit::Size), row("pick", 125.2, Unit::Time)];
+            vec![row("pick", 250.4, Unit::Time), row("file", 3.0 * 1048576.0, Unit::Size), row("own", 1.0, Unit::Size)];
+        let its = vec![row("file", 0.0, Unit::Size), row("pick", 125.2, Unit::Time)];
         let wanted = [
             "                                mine round-robin  ratio",
+            "called                      directly    directly       ",
             "pick                          250 ns      125 ns   2.00",
             "file                         3.0 MiB         0 B       ",
             "own                              1 B                   ",
         ];
-        assert_eq!(table(("mine", &mine), ("round-robin", &its)).lines().collect::<Vec<_>>(), wanted);
+        let columns = [("mine", "directly", mine.clone()), ("round-robin", "directly", its.clone())];
+        assert_eq!(table(&columns).lines().collect::<Vec<_>>(), wanted);
+        let columns = [columns[0].clone(), ("the same", "as a component", its.clone()), columns[1].clone()];
+        let text = table(&columns);
+        let pick = text.lines().nth(2).unwrap();
+        assert_eq!(
+            pick.split_whitespace().collect::<Vec<_>>(),
+            ["pick", "250", "ns", "125", "ns", "125", "ns", "2.00"]
+        );
     }
 
     #[test]

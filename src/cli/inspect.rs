@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 
 use super::subject;
 use crate::config::Capability;
-use crate::plugin::{Engine, Plugin};
+use crate::plugin::{Calling, Engine, Plugin};
 
 /// Prints what the file is.
 pub fn run(file: &Path) -> ExitCode {
@@ -44,7 +44,8 @@ fn told(plugin: &Plugin) -> String {
          exports    {}\n\
          size       {} bytes\n\
          sha256     {}\n\
-         compiled   in {:.0} ms\n",
+         compiled   in {:.0} ms\n\
+         called     {}\n",
         plugin.name,
         described.kinds,
         described.wit,
@@ -53,6 +54,7 @@ fn told(plugin: &Plugin) -> String {
         described.size,
         described.sha256,
         plugin.compile_time.as_secs_f64() * 1e3,
+        called(&plugin.calling),
     );
     let needs = needs(&plugin.name, &described.capabilities);
     let _ = writeln!(text, "needs      {}", column(needs.iter().map(String::as_str)));
@@ -60,6 +62,14 @@ fn told(plugin: &Plugin) -> String {
         let _ = writeln!(text, "config     {}", column(pretty(schema).lines()));
     }
     text
+}
+
+/// How its functions are called.
+fn called(calling: &Calling) -> String {
+    match calling.why_not() {
+        None => calling.word().to_owned(),
+        Some(why) => format!("{}, because {why}", calling.word()),
+    }
 }
 
 /// What the configuration must allow the plugin of this name, and the lines that do.

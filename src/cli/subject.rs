@@ -21,9 +21,19 @@ pub(super) fn limits() -> Limits {
 /// # Errors
 /// Why it cannot be a plugin.
 pub(super) fn load(engine: &Engine, file: &Path) -> Result<Arc<Plugin>> {
-    let bytes = library::read(file)?;
-    let name = file.file_stem().and_then(|name| name.to_str()).context("the file's name is not UTF-8")?;
-    Ok(Arc::new(Plugin::compile(engine, name.into(), &bytes, false, 1)?))
+    Ok(Arc::new(Plugin::compile(engine, name(file)?, &library::read(file)?, false, 1)?))
+}
+
+/// The same, to be called as a component even if it could be called directly.
+///
+/// # Errors
+/// As above.
+pub(super) fn load_as_component(engine: &Engine, file: &Path) -> Result<Arc<Plugin>> {
+    Ok(Arc::new(Plugin::compile_as_component(engine, name(file)?, &library::read(file)?)?))
+}
+
+fn name(file: &Path) -> Result<Arc<str>> {
+    Ok(file.file_stem().and_then(|name| name.to_str()).context("the file's name is not UTF-8")?.into())
 }
 
 /// A plugin's configuration from the command line: JSON, or `@` and a file with JSON.

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
 
 /// Files that are kept; those that were not used for the longest time go first.
 const FILES: usize = 256;
@@ -23,6 +24,57 @@ const FRESH: Duration = Duration::from_secs(60);
 
 /// Bytes before the compiled code.
 const DIGEST: usize = 32;
+
+/// What can be compiled and kept: whole components, and core modules that are called directly.
+pub(super) trait Compiled: Sized {
+    /// What it is; also a part of file names, so that the one is never taken for the other.
+    const KIND: &'static str;
+
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>>;
+
+    /// # Safety
+    /// It must be what `serialize` gave: it is code that will run outside of the sandbox.
+    #[allow(unsafe_code)]
+    unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self>;
+}
+
+impl Compiled for Component {
+    const KIND: &'static str = "component";
+
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
+        Component::new(engine, bytes)
+    }
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        Component::serialize(self)
+    }
+
+    #[allow(unsafe_code)]
+    unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
+        // SAFETY: the caller's.
+        unsafe { Component::deserialize(engine, code) }
+    }
+}
+
+impl Compiled for Module {
+    const KIND: &'static str = "module";
+
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
+        Module::new(engine, bytes)
+    }
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        Module::serialize(self)
+    }
+
+    #[allow(unsafe_code)]
+    unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
+        // SAFETY: the caller's.
+        unsafe { Module::deserialize(engine, code) }
+    }
+}
 
 /// A directory of compiled plugins.
 #[derive(Clone, Debug)]
@@ -39,7 +91,7 @@ impl Cache {
     ///
     /// # Errors
     /// If it cannot be made, or is not this user's alone to write to.
-    pub fn open(dir: &Path, engine: &wasmtime::Engine) -> Result<Cache> {
+    pub fn open(dir: &Path, engine: &Engine) -> Result<Cache> {
         let opened = || {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
             let probe = new_file(dir);
@@ -51,20 +103,20 @@ impl Cache {
         opened().with_context(|| format!("using {} for compiled plugins", dir.display()))
     }
 
-    fn file(&self, component: &[u8]) -> PathBuf {
-        let digest = Sha256::digest(component);
+    fn file<C: Compiled>(&self, bytes: &[u8]) -> PathBuf {
+        let digest = Sha256::digest(bytes);
         let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        self.dir.join(format!("{name}-{}.cwasm", self.engine))
+        self.dir.join(format!("{name}-{}-{}.cwasm", C::KIND, self.engine))
     }
 
     /// What was compiled of these bytes before; none if there is nothing, or nothing that can be believed.
-    pub(super) fn get(&self, engine: &wasmtime::Engine, component: &[u8]) -> Option<Component> {
-        let path = self.file(component);
+    pub(super) fn get<C: Compiled>(&self, engine: &Engine, bytes: &[u8]) -> Option<C> {
+        let path = self.file::<C>(bytes);
         match self.load(engine, &path) {
-            Ok(component) => {
+            Ok(compiled) => {
                 // The time of use, by which they are kept.
                 let _ = fs::File::options().append(true).open(&path).and_then(|it| it.set_modified(SystemTime::now()));
-                component
+                compiled
             }
             Err(error) => {
                 tracing::warn!(file = %path.display(), "compiled plugin not used: {error:#}");
@@ -75,20 +127,20 @@ impl Cache {
     }
 
     /// Keeps what was compiled. That it cannot be kept is no reason not to use it.
-    pub(super) fn put(&self, component: &[u8], compiled: &Component) {
-        if let Err(error) = self.write(component, compiled) {
+    pub(super) fn put<C: Compiled>(&self, bytes: &[u8], compiled: &C) {
+        if let Err(error) = self.write(bytes, compiled) {
             tracing::warn!(dir = %self.dir.display(), "compiled plugin not kept: {error:#}");
         }
     }
 
-    fn write(&self, component: &[u8], compiled: &Component) -> Result<()> {
+    fn write<C: Compiled>(&self, bytes: &[u8], compiled: &C) -> Result<()> {
         let code = compiled.serialize().map_err(anyhow::Error::from)?;
         let new = new_file(&self.dir);
         let written = (|| {
             let mut file = create(&new)?;
             file.write_all(&Sha256::digest(&code))?;
             file.write_all(&code)?;
-            fs::rename(&new, self.file(component))
+            fs::rename(&new, self.file::<C>(bytes))
         })();
         if written.is_err() {
             let _ = fs::remove_file(&new);
@@ -116,7 +168,7 @@ impl Cache {
 
     /// What lies there; none if nothing does.
     #[allow(unsafe_code)]
-    fn load(&self, engine: &wasmtime::Engine, path: &Path) -> Result<Option<Component>> {
+    fn load<C: Compiled>(&self, engine: &Engine, path: &Path) -> Result<Option<C>> {
         let metadata = match fs::symlink_metadata(path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -127,10 +179,10 @@ impl Cache {
         let bytes = fs::read(path)?;
         let (digest, code) = bytes.split_at_checked(DIGEST).context("it is cut short")?;
         ensure!(Sha256::digest(code).as_slice() == digest, "it is damaged");
-        // SAFETY: it is what `Component::serialize` gave, byte for byte, as only this user can have written it, into a
-        // directory that only this user may write to; wasmtime itself compares version and settings of the engine.
-        let component = unsafe { Component::deserialize(engine, code) };
-        component.map(Some).map_err(anyhow::Error::from)
+        // SAFETY: it is what `serialize` gave, byte for byte, as only this user can have written it, into a directory that
+        // only this user may write to; wasmtime itself compares version and settings of the engine.
+        let compiled = unsafe { C::deserialize(engine, code) };
+        compiled.map(Some).map_err(anyhow::Error::from)
     }
 
     /// Nobody else can have written it.
@@ -154,7 +206,7 @@ fn create(path: &Path) -> std::io::Result<fs::File> {
 }
 
 /// A name for the engine, its version and its settings.
-fn hash_of(engine: &wasmtime::Engine) -> String {
+fn hash_of(engine: &Engine) -> String {
     use std::hash::{Hash, Hasher};
     let mut hasher = std::hash::DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -166,16 +218,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::plugin::engine::{Engine, Limits};
+    use crate::plugin::engine::{self, Limits};
 
     /// The smallest component there is.
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 
-    fn wasm() -> wasmtime::Engine {
-        Engine::new(Limits { memory: 1 << 20, call: Duration::from_millis(10) }).unwrap().wasm
+    fn wasm() -> Engine {
+        engine::Engine::new(Limits { memory: 1 << 20, call: Duration::from_millis(10) }).unwrap().wasm
     }
 
-    fn cache(engine: &wasmtime::Engine) -> (tempfile::TempDir, Cache) {
+    fn cache(engine: &Engine) -> (tempfile::TempDir, Cache) {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::open(&dir.path().join("cache"), engine).unwrap();
         (dir, cache)
@@ -185,21 +237,26 @@ mod tests {
     fn what_was_put_in_is_found_again() {
         let engine = wasm();
         let (_dir, cache) = cache(&engine);
-        assert!(cache.get(&engine, EMPTY).is_none());
+        assert!(cache.get::<Component>(&engine, EMPTY).is_none());
         cache.put(EMPTY, &Component::new(&engine, EMPTY).unwrap());
-        assert!(cache.get(&engine, EMPTY).is_some());
-        assert!(cache.get(&engine, b"another").is_none());
+        assert!(cache.get::<Component>(&engine, EMPTY).is_some());
+        assert!(cache.get::<Component>(&engine, b"another").is_none());
+        // Of the same bytes, were that possible, the one is not the other.
+        assert!(cache.get::<Module>(&engine, EMPTY).is_none());
+        let empty = b"\0asm\x01\0\0\0";
+        cache.put(empty, &Module::new(&engine, empty).unwrap());
+        assert!(cache.get::<Module>(&engine, empty).is_some() && cache.get::<Component>(&engine, empty).is_none());
     }
 
     #[test]
     fn what_others_can_have_written_or_is_damaged_is_not_used() {
         let engine = wasm();
         let (_dir, cache) = cache(&engine);
-        let file = cache.file(EMPTY);
+        let file = cache.file::<Component>(EMPTY);
         let spoil = |how: &dyn Fn()| {
             cache.put(EMPTY, &Component::new(&engine, EMPTY).unwrap());
             how();
-            let found = cache.get(&engine, EMPTY).is_some();
+            let found = cache.get::<Component>(&engine, EMPTY).is_some();
             assert_eq!(file.exists(), found, "what cannot be used is removed");
             found
         };
@@ -241,6 +298,6 @@ mod tests {
         cache.put(EMPTY, &Component::new(&engine, EMPTY).unwrap());
         let there = |name: &str| cache.dir.join(name).exists();
         assert!(!there("0.cwasm") && !there("5.cwasm") && there("6.cwasm"));
-        assert!(!there(".new-old") && there(".new-young") && cache.file(EMPTY).exists());
+        assert!(!there(".new-old") && there(".new-young") && cache.file::<Component>(EMPTY).exists());
     }
 }

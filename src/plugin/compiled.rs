@@ -4,15 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result};
-use wasmtime::component::InstancePre;
-
-use super::bindings::exports::moongate::plugin as exports;
 use super::component::{self, Described};
-use super::host::{Host, LogBudget};
-use super::{Binding, Engine, Failure, Instances, Kind, Kinds, Numbers};
+use super::guest::{Calling, Code};
+use super::host::LogBudget;
+use super::{Binding, Engine, Failure, Instances, Kind, Numbers};
 use crate::endpoint::Endpoints;
 use crate::registry;
+use anyhow::Result;
 
 /// A plugin, shared by all workers, which make their instances of it.
 pub struct Plugin {
@@ -22,6 +20,8 @@ pub struct Plugin {
     pub described: Described,
     /// Whether it is one of those inside the gateway's own binary.
     pub bundled: bool,
+    /// How it is called.
+    pub calling: Calling,
     /// When it was compiled.
     pub loaded: SystemTime,
     /// How long that took.
@@ -33,37 +33,7 @@ pub struct Plugin {
     /// It keeps failing, in these words.
     pub(super) failing: OnceLock<String>,
     pub(super) log: Arc<LogBudget>,
-    pub(super) pre: InstancePre<Host>,
-    pub(super) exports: Indices,
-}
-
-/// Where the exports are.
-pub(super) struct Indices {
-    pub(super) configurable: exports::configurable::GuestIndices,
-    pub(super) balancer: Option<exports::balancer::GuestIndices>,
-    pub(super) request_filter: Option<exports::request_filter::GuestIndices>,
-    pub(super) response_filter: Option<exports::response_filter::GuestIndices>,
-    pub(super) request_body_filter: Option<exports::request_body_filter::GuestIndices>,
-    pub(super) response_body_filter: Option<exports::response_body_filter::GuestIndices>,
-}
-
-impl Indices {
-    fn of(pre: &InstancePre<Host>, kinds: Kinds) -> wasmtime::Result<Indices> {
-        /// Those of one interface, where it is exported.
-        macro_rules! of {
-            ($name:ident) => {
-                kinds.$name.then(|| exports::$name::GuestIndices::new(pre)).transpose()?
-            };
-        }
-        Ok(Indices {
-            configurable: exports::configurable::GuestIndices::new(pre)?,
-            balancer: of!(balancer),
-            request_filter: of!(request_filter),
-            response_filter: of!(response_filter),
-            request_body_filter: of!(request_body_filter),
-            response_body_filter: of!(response_body_filter),
-        })
-    }
+    pub(super) code: Code,
 }
 
 /// What one worker counts of one plugin. On its own cache line, because it is written on every call.
@@ -113,26 +83,41 @@ impl Plugin {
     /// # Errors
     /// Why it cannot be a plugin, in words for its author.
     pub fn compile(engine: &Engine, name: Arc<str>, bytes: &[u8], bundled: bool, workers: usize) -> Result<Plugin> {
+        Plugin::compile_for(engine, name, bytes, bundled, workers, false)
+    }
+
+    /// The same, to be called as a component even if it could be called directly.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn compile_as_component(engine: &Engine, name: Arc<str>, bytes: &[u8]) -> Result<Plugin> {
+        Plugin::compile_for(engine, name, bytes, false, 1, true)
+    }
+
+    fn compile_for(
+        engine: &Engine,
+        name: Arc<str>,
+        bytes: &[u8],
+        bundled: bool,
+        workers: usize,
+        as_component: bool,
+    ) -> Result<Plugin> {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let began = Instant::now();
         let (component, described) = component::read(bytes)?;
-        let component = engine.compile(&component)?;
-        let pre =
-            engine.linker.instantiate_pre(&component).map_err(anyhow::Error::from).context("linking the component")?;
-        let kinds = described.kinds;
-        let exports = Indices::of(&pre, kinds)?;
+        let (code, calling) = Code::of(engine, &component::parts(&component), described.kinds, as_component)?;
         Ok(Plugin {
             name,
             described,
             bundled,
+            calling,
             loaded: SystemTime::now(),
             compile_time: began.elapsed(),
             counters: (0..workers.max(1)).map(|_| Counters::default()).collect(),
             id: IDS.fetch_add(1, Relaxed),
             failing: OnceLock::new(),
             log: Arc::default(),
-            pre,
-            exports,
+            code,
         })
     }
 
@@ -191,7 +176,7 @@ fn sample() -> Arc<Endpoints> {
         zone: "".into(),
         labels: Vec::new(),
     };
-    let service = registry::Service { endpoints: (1..=3).map(endpoint).collect() };
+    let service = registry::Service { endpoints: (1..=3).map(endpoint).collect(), ..Default::default() };
     Arc::new(Endpoints::new(&service, &Arc::default(), &Arc::default()))
 }
 

@@ -9,6 +9,8 @@ use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, DecodedWasm};
 
 use super::Kinds;
+use super::direct::shape::{self, Shape};
+use super::direct::signatures;
 use crate::config::Capability;
 
 /// The package that plugins are written against.
@@ -44,6 +46,13 @@ pub struct Described {
     pub size: usize,
 }
 
+/// What is compiled of a file: it as a component, or the core module inside of it.
+pub(super) struct Parts<'a> {
+    pub(super) component: &'a [u8],
+    /// Why that cannot be called directly, if so.
+    pub(super) shape: Result<Shape<'a>, String>,
+}
+
 /// The file as a component, and what it is.
 ///
 /// # Errors
@@ -54,6 +63,23 @@ pub fn read(bytes: &[u8]) -> Result<(Cow<'_, [u8]>, Described)> {
     let component = componentize(bytes)?;
     let described = describe(bytes, &component)?;
     Ok((component, described))
+}
+
+/// What is compiled of a component.
+pub(super) fn parts(component: &[u8]) -> Parts<'_> {
+    Parts { component, shape: directly(component) }
+}
+
+/// What of a component can be called directly, or why not.
+fn directly(component: &[u8]) -> Result<Shape<'_>, String> {
+    let shape = shape::of(component)?;
+    let decoded = wit_component::decode(component).map_err(|error| format!("it cannot be read: {error:#}"))?;
+    if let Some(function) = signatures::differing(&decoded, PACKAGE) {
+        return Err(format!("it has {function} in another signature"));
+    }
+    // That core functions have the signatures that follow from those of the component is what makes it valid.
+    wasmparser::validate(component).map_err(|error| format!("it is not valid: {error}"))?;
+    Ok(shape)
 }
 
 /// A component as it is; of a core module, the component that its embedded type makes of it.

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::sync::Notify;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, EngineWeak, StoreLimitsBuilder};
 
 use super::bindings::moongate::plugin as wit;
-use super::cache::Cache;
+use super::cache::{Cache, Compiled};
+use super::direct;
 use super::host::{Bounds, Host};
 
 /// Stack of a guest. The default of 512 KiB is for hosts that run guests on fibers of their own; a worker has
@@ -40,6 +41,8 @@ pub struct Limits {
 pub struct Engine {
     pub(super) wasm: wasmtime::Engine,
     pub(super) linker: Arc<Linker<Host>>,
+    /// The same functions for core modules that are called directly.
+    pub(super) direct: Arc<wasmtime::Linker<Host>>,
     pub(super) clock: Arc<Clock>,
     /// Where this gateway stands; empty: nobody knows.
     pub(super) zone: Arc<str>,
@@ -85,10 +88,12 @@ impl Engine {
             .collect::<wasmtime::Result<()>>()
             .map_err(anyhow::Error::from)
             .context("linking the plugin interface")?;
+        let mut core = wasmtime::Linker::new(&wasm);
+        direct::link(&mut core).map_err(anyhow::Error::from).context("linking the plugin interface")?;
 
         let clock = Clock::start(&wasm, limits.call).context("starting the thread that stops plugins")?;
-        let (linker, zone, alarm) = (Arc::new(linker), "".into(), Arc::default());
-        Ok(Engine { wasm, linker, zone, cache: None, alarm, limits, clock })
+        let (linker, direct, zone, alarm) = (Arc::new(linker), Arc::new(core), "".into(), Arc::default());
+        Ok(Engine { wasm, linker, direct, zone, cache: None, alarm, limits, clock })
     }
 
     /// The same, with a directory for what is compiled.
@@ -105,14 +110,14 @@ impl Engine {
         self.alarm.clone()
     }
 
-    /// Compiles a component, or finds it compiled.
-    pub(super) fn compile(&self, component: &[u8]) -> Result<Component> {
-        if let Some(known) = self.cache.as_ref().and_then(|cache| cache.get(&self.wasm, component)) {
+    /// Compiles a component or a core module, or finds it compiled.
+    pub(super) fn compile<C: Compiled>(&self, bytes: &[u8]) -> Result<C> {
+        if let Some(known) = self.cache.as_ref().and_then(|cache| cache.get(&self.wasm, bytes)) {
             return Ok(known);
         }
-        let compiled =
-            Component::new(&self.wasm, component).map_err(anyhow::Error::from).context("compiling the component")?;
-        self.cache.iter().for_each(|cache| cache.put(component, &compiled));
+        let compiled = C::compile(&self.wasm, bytes).map_err(anyhow::Error::from);
+        let compiled = compiled.with_context(|| format!("compiling the {}", C::KIND))?;
+        self.cache.iter().for_each(|cache| cache.put(bytes, &compiled));
         Ok(compiled)
     }
 

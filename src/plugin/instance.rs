@@ -6,15 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::Method;
-use wasmtime::{Store, Trap};
+use wasmtime::Store;
 
-use super::bindings::exports::moongate::plugin as exports;
-use super::bindings::moongate::plugin::types::Endpoint as WitEndpoint;
 use super::engine::Clock;
-use super::host::{Exchange, Host, InHand, Picking, Piece, Step};
+use super::guest::Guest;
+use super::host::{Exchange, Host, InHand, Picking, Step};
 use super::seat::{START, Seat};
 pub use super::verdict::{Said, Verdict};
-use super::verdict::{check, check_body};
 use super::{Binding, Counters, Engine, Failure, Plugin, Slot};
 use crate::endpoint::Endpoints;
 use crate::message::RequestHead;
@@ -47,12 +45,7 @@ pub struct Instances {
 pub(super) struct Instance {
     store: Store<Host>,
     clock: Arc<Clock>,
-    configurable: exports::configurable::Guest,
-    balancer: Option<exports::balancer::Guest>,
-    request_filter: Option<exports::request_filter::Guest>,
-    response_filter: Option<exports::response_filter::Guest>,
-    request_body_filter: Option<exports::request_body_filter::Guest>,
-    response_body_filter: Option<exports::response_body_filter::Guest>,
+    guest: Guest,
     /// What the guest knows of its bindings, by their number.
     bound: Vec<Option<Bound>>,
 }
@@ -112,7 +105,7 @@ impl Instances {
                 instance.store.set_epoch_deadline(instance.clock.wind_for(piece.bytes.len()));
             }
             instance.store.data_mut().in_hand = InHand::Exchange(exchange);
-            let verdict = instance.step(binding.number.value(), step);
+            let verdict = instance.guest.step(&mut instance.store, binding.number.value(), step);
             let mut asked = None;
             if let InHand::Exchange(mut exchange) = std::mem::take(&mut instance.store.data_mut().in_hand) {
                 asked = exchange.leave();
@@ -151,6 +144,12 @@ impl Instances {
             let turn = Turn { sequence: 0, attempt: 0, tried: &[], client: IpAddr::from([127, 0, 0, 1]) };
             instance.pick(binding, &mut head, turn).map(|_| ())
         })
+    }
+
+    /// What the plugin of this slot has declared of requests, see [`Host::declared`].
+    pub(super) fn declared(&mut self, slot: Slot, head: &RequestHead, client: IpAddr) -> Vec<(String, Option<u64>)> {
+        let instance = self.seats.get_mut(slot).and_then(|seat| seat.instance.as_mut());
+        instance.map_or_else(Vec::new, |it| it.store.data_mut().declared(head, client))
     }
 
     /// Bytes of linear memory that the plugin of this slot has here; none while it has no instance.
@@ -236,26 +235,8 @@ impl Instance {
         store.limiter(|host| &mut host.bounds);
         store.epoch_deadline_trap();
         store.set_epoch_deadline(engine.clock.wind_long());
-        let instance = plugin.pre.instantiate(&mut store).map_err(failure)?;
-        let exports = &plugin.exports;
-        let load = |error: wasmtime::Error| Failure::Nonsense(format!("{error:#}"));
-        /// One interface, where it is exported.
-        macro_rules! guest {
-            ($name:ident) => {
-                exports.$name.as_ref().map(|it| it.load(&mut store, &instance)).transpose().map_err(load)?
-            };
-        }
-        Ok(Instance {
-            configurable: exports.configurable.load(&mut store, &instance).map_err(load)?,
-            balancer: guest!(balancer),
-            request_filter: guest!(request_filter),
-            response_filter: guest!(response_filter),
-            request_body_filter: guest!(request_body_filter),
-            response_body_filter: guest!(response_body_filter),
-            store,
-            clock: engine.clock.clone(),
-            bound: Vec::new(),
-        })
+        let guest = plugin.code.start(&mut store)?;
+        Ok(Instance { guest, store, clock: engine.clock.clone(), bound: Vec::new() })
     }
 
     /// Winds up the clock for the next call of the guest.
@@ -288,9 +269,9 @@ impl Instance {
         self.bound[number] = None;
         self.wind_long();
         self.store.data_mut().adopt(binding);
-        let outcome = self.configurable.call_configure(&mut self.store, binding.number.value(), &binding.config);
+        let outcome = self.guest.configure(&mut self.store, binding.number.value(), &binding.config);
         self.store.data_mut().in_hand = InHand::Nothing;
-        let refused = outcome.map_err(failure)?.err();
+        let refused = outcome?.err();
         self.bound[number] = Some(Bound { generation: binding.generation, endpoints: None, refused: refused.clone() });
         self.wind();
         refused.map_or(Ok(()), |why| Err(Failure::Refused(why)))
@@ -305,14 +286,10 @@ impl Instance {
         if bound.endpoints.as_ref().is_some_and(|known| known.version == endpoints.version) {
             return Ok(());
         }
-        let Some(balancer) = &self.balancer else {
-            return Err(Failure::Missing);
-        };
         // Whatever happens, the guest no longer knows the list it had.
         bound.endpoints = None;
         self.store.set_epoch_deadline(self.clock.wind_long());
-        let list: Vec<WitEndpoint> = endpoints.iter().map(|endpoint| wit_endpoint(&endpoint.spec)).collect();
-        balancer.call_update(&mut self.store, number, &list).map_err(failure)?.map_err(Failure::Refused)?;
+        self.guest.update(&mut self.store, number, endpoints)?.map_err(Failure::Refused)?;
         bound.endpoints = Some(endpoints.clone());
         self.wind();
         Ok(())
@@ -323,9 +300,6 @@ impl Instance {
         let Some(Some(bound)) = self.bound.get_mut(number as usize) else {
             return Err(Failure::Missing);
         };
-        let Some(balancer) = &self.balancer else {
-            return Err(Failure::Missing);
-        };
         let host = self.store.data_mut();
         let random = host.draw();
         let lent = host.wants_request();
@@ -333,17 +307,17 @@ impl Instance {
             // Moved, not cloned: the count of this `Arc` is shared by all workers.
             endpoints: bound.endpoints.take(),
             tried: turn.tried.to_vec(),
-            head: lent.then(|| Box::new(std::mem::replace(head, RequestHead::new(Method::GET, "/")))),
+            head: lent.then(|| Box::new(std::mem::replace(head, RequestHead::nothing()))),
             client: Some(turn.client),
         });
-        let outcome = balancer.call_pick(&mut self.store, number, turn.sequence, random, turn.attempt);
+        let outcome = self.guest.pick(&mut self.store, number, (turn.sequence, random, turn.attempt));
         if let InHand::Picking(picking) = std::mem::take(&mut self.store.data_mut().in_hand) {
             bound.endpoints = picking.endpoints;
             if let Some(lent) = picking.head {
                 *head = *lent;
             }
         }
-        let index = outcome.map_err(failure)?;
+        let index = outcome?;
         if index == NO_OPINION {
             return Ok(None);
         }
@@ -352,47 +326,5 @@ impl Instance {
             return Err(Failure::Nonsense(format!("`pick` returned {index} of {count} endpoints")));
         }
         Ok(Some(index))
-    }
-}
-
-impl Instance {
-    /// Calls the interface that belongs to a step.
-    fn step(&mut self, number: u32, step: Step<'_>) -> Result<Verdict, Failure> {
-        let store = &mut self.store;
-        match step {
-            Step::Request { .. } => {
-                let Some(guest) = &self.request_filter else { return Ok(Verdict::Next) };
-                check(guest.call_on_request(store, number).map_err(failure)?)
-            }
-            Step::Response { .. } => {
-                let Some(guest) = &self.response_filter else { return Ok(Verdict::Next) };
-                check(guest.call_on_response(store, number).map_err(failure)?)
-            }
-            Step::RequestBody(Piece { bytes, last, .. }) => {
-                let Some(guest) = &self.request_body_filter else { return Ok(Verdict::Next) };
-                check_body(guest.call_on_request_body(store, number, bytes, last).map_err(failure)?, bytes.len())
-            }
-            Step::ResponseBody(Piece { bytes, last, .. }) => {
-                let Some(guest) = &self.response_body_filter else { return Ok(Verdict::Next) };
-                check_body(guest.call_on_response_body(store, number, bytes, last).map_err(failure)?, bytes.len())
-            }
-        }
-    }
-}
-
-fn wit_endpoint(spec: &crate::registry::Endpoint) -> WitEndpoint {
-    WitEndpoint {
-        address: spec.address.to_string(),
-        weight: spec.weight.into(),
-        zone: spec.zone.as_ref().into(),
-        labels: spec.labels.iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())).collect(),
-    }
-}
-
-fn failure(error: wasmtime::Error) -> Failure {
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => Failure::TimedOut,
-        Some(trap) => Failure::Trapped(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
-        None => Failure::Trapped(format!("{:#}", error.root_cause())),
     }
 }

@@ -16,10 +16,8 @@ use super::bundled::BUNDLED;
 use super::{Engine, Kind, Plugin};
 use crate::config::Plugins;
 use crate::config::mistakes::nearest;
+use crate::fleet::plugins::{FILE_SIZE, Pin, Pins, hash};
 use crate::watch::Watch;
-
-/// Bytes of a plugin file. A Python component, the largest kind there is, has 18 MB.
-const FILE_SIZE: u64 = 64 << 20;
 
 /// Files compiled at the same time. Each may take seconds of a core and hundreds of megabytes.
 const COMPILATIONS: usize = 2;
@@ -46,6 +44,8 @@ pub struct Scanner {
     dir: PathBuf,
     workers: usize,
     seen: BTreeMap<Arc<str>, Stamp>,
+    /// Which versions may serve.
+    pins: Pins,
     order: u64,
 }
 
@@ -55,6 +55,8 @@ struct Stamp {
     length: u64,
     changed: (i64, i64),
     inode: u64,
+    /// What must be in it, so that the same file is looked at again when that changes.
+    pin: Option<Pin>,
 }
 
 /// A file to be read and compiled.
@@ -69,7 +71,7 @@ impl Stamp {
     fn of(metadata: &fs::Metadata) -> Stamp {
         use std::os::unix::fs::MetadataExt;
         let changed = (metadata.ctime(), metadata.ctime_nsec());
-        Stamp { length: metadata.len(), changed, inode: metadata.ino() }
+        Stamp { length: metadata.len(), changed, inode: metadata.ino(), pin: None }
     }
 }
 
@@ -83,7 +85,13 @@ impl Change {
 impl Scanner {
     /// For this directory, which need not exist.
     pub fn new(engine: Engine, dir: &Path, workers: usize) -> Scanner {
-        Scanner { engine, dir: dir.to_owned(), workers, seen: BTreeMap::new(), order: 0 }
+        let (seen, pins) = (BTreeMap::new(), Pins::default());
+        Scanner { engine, dir: dir.to_owned(), workers, seen, pins, order: 0 }
+    }
+
+    /// The same, where only certain versions of some plugins may serve.
+    pub fn pinned(self, pins: Pins) -> Scanner {
+        Scanner { pins, ..self }
     }
 
     /// Reads and compiles what changed since the last time, one file after the other.
@@ -117,7 +125,10 @@ impl Scanner {
                     }
                 });
             }
-            watch.changed().await;
+            tokio::select! {
+                () = watch.changed() => {}
+                () = self.pins.changed() => {}
+            }
         }
     }
 
@@ -151,12 +162,26 @@ impl Scanner {
             }
         }
 
+        let pins = self.pins.all();
+        for (name, pin) in &pins {
+            if let Some(path) = &pin.file
+                && let Ok(metadata) = fs::metadata(path)
+            {
+                found.insert(name.clone(), (Stamp::of(&metadata), path.clone()));
+            }
+            if let Some((stamp, _)) = found.get_mut(name) {
+                stamp.pin = Some(pin.clone());
+            }
+        }
+
         let mut order = self.order;
         let mut next = || {
             order += 1;
             order
         };
-        let gone = self.seen.keys().filter(|name| !found.contains_key(*name));
+        // What is pinned and not there yet is awaited, and what served before goes on.
+        let awaited = |name: &Arc<str>| pins.contains_key(name);
+        let gone = self.seen.keys().filter(|name| !found.contains_key(*name) && !awaited(name));
         let gone = gone.map(|name| Change { name: name.clone(), order: next(), what: What::Gone }).collect();
         let fresh = found.iter().filter(|(name, (stamp, _))| self.seen.get(*name) != Some(stamp));
         let fresh = fresh.map(|(name, (stamp, path))| {
@@ -164,7 +189,8 @@ impl Scanner {
             Candidate { name, order: next(), path, stamp }
         });
         let fresh = fresh.collect();
-        self.seen = found.into_iter().map(|(name, (stamp, _))| (name, stamp)).collect();
+        self.seen.retain(|name, _| awaited(name));
+        self.seen.extend(found.into_iter().map(|(name, (stamp, _))| (name, stamp)));
         self.order = order;
         (gone, fresh)
     }
@@ -173,11 +199,19 @@ impl Scanner {
 impl Candidate {
     /// None if the file has changed again or is gone: then there is, or will be, another change.
     fn compile(self, engine: &Engine, workers: usize) -> Option<Change> {
-        if fs::metadata(&self.path).is_ok_and(|it| Stamp::of(&it) != self.stamp) || !self.path.exists() {
+        let pin = &self.stamp.pin;
+        let changed = |it: fs::Metadata| Stamp { pin: pin.clone(), ..Stamp::of(&it) } != self.stamp;
+        if fs::metadata(&self.path).is_ok_and(changed) || !self.path.exists() {
             return None;
         }
         let name = self.name.clone();
-        let compiled = read(&self.path).and_then(|bytes| Plugin::compile(engine, name, &bytes, false, workers));
+        let compiled = read(&self.path).and_then(|bytes| {
+            if let Some(Pin { sha256, znode, .. }) = pin {
+                let found = hash(&bytes);
+                ensure!(found == **sha256, "its SHA-256 is {found}, and {znode} wants {sha256}");
+            }
+            Plugin::compile(engine, name, &bytes, false, workers)
+        });
         let what = match compiled {
             Ok(plugin) => What::Compiled(Arc::new(plugin)),
             Err(error) => What::Unusable(format!("{error:#}")),

@@ -13,17 +13,21 @@ pub mod cache;
 pub mod canary;
 mod compiled;
 pub mod component;
+mod direct;
 pub mod engine;
+mod guest;
 pub mod host;
 pub mod instance;
 pub mod library;
 mod numbers;
+pub mod rehearsal;
 mod seat;
 mod verdict;
 
 pub use crate::config::Kind;
 pub use compiled::{Counters, Plugin};
 pub use engine::Engine;
+pub use guest::Calling;
 pub use instance::Instances;
 pub use numbers::{Number, Numbers};
 
@@ -110,6 +114,13 @@ impl Binding {
         }
     }
 
+    /// The same use with a copy of its numbers, for whoever may change nothing.
+    fn copy(&self, number: Number) -> Binding {
+        let Binding { slot, plugin, kind, config, shared, .. } = self;
+        let copy = Binding::new(*slot, plugin.clone(), *kind, config.clone(), number);
+        Binding { shared: shared.copy(), ..copy }
+    }
+
     /// Counts a pick, over all workers, and returns how many there were before.
     pub fn count(&self) -> u64 {
         self.sequence.fetch_add(1, Relaxed)
@@ -118,6 +129,15 @@ impl Binding {
     /// How many picks there were.
     pub fn counted(&self) -> u64 {
         self.sequence.load(Relaxed)
+    }
+}
+
+/// What wasmtime says of a call that did not come to its end.
+fn failure(error: wasmtime::Error) -> Failure {
+    match error.downcast_ref::<wasmtime::Trap>() {
+        Some(wasmtime::Trap::Interrupt) => Failure::TimedOut,
+        Some(trap) => Failure::Trapped(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
+        None => Failure::Trapped(format!("{:#}", error.root_cause())),
     }
 }
 

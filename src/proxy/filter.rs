@@ -6,8 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::Method;
-
 use super::{Response, Worker, reply};
 use crate::config::FilterFailure;
 use crate::error::RequestError;
@@ -36,6 +34,8 @@ pub struct Shared(Rc<Lent>);
 
 struct Lent {
     exchange: Cell<Option<Box<Exchange>>>,
+    /// The request's head is not in the exchange, but with whoever sends the request.
+    headless: Cell<bool>,
     /// What a filter has said in the middle of a body.
     said: RefCell<Option<Result<Response, RequestError>>>,
 }
@@ -81,8 +81,9 @@ impl Shown {
 }
 
 impl Shared {
-    fn new(exchange: Box<Exchange>) -> Shared {
-        Shared(Rc::new(Lent { exchange: Cell::new(Some(exchange)), said: RefCell::default() }))
+    fn new(exchange: Box<Exchange>, headless: bool) -> Shared {
+        let (exchange, headless) = (Cell::new(Some(exchange)), Cell::new(headless));
+        Shared(Rc::new(Lent { exchange, headless, said: RefCell::default() }))
     }
 
     /// Lends the exchange for one call.
@@ -134,14 +135,20 @@ pub(super) fn call(
         // Not there, or something else by now: what it guarded stays closed.
         _ => (exchange, Err(Failure::Missing)),
     };
-    let outcome = outcome.or_else(|failure| {
-        worker.complain(&binding.plugin, &failure);
-        match on_failure {
-            FilterFailure::Skip => Ok((Verdict::Next, None)),
-            FilterFailure::Reject => Err(RequestError::Plugin { name: binding.plugin.clone(), failure }),
-        }
-    });
+    let outcome = match outcome {
+        Ok(said) => Ok(said),
+        Err(failure) => failed(worker, binding, on_failure, failure),
+    };
     (exchange, outcome)
+}
+
+#[cold]
+fn failed(worker: &Worker, binding: &Binding, on_failure: FilterFailure, failure: Failure) -> Said<RequestError> {
+    worker.complain(&binding.plugin, &failure);
+    match on_failure {
+        FilterFailure::Skip => Ok((Verdict::Next, None)),
+        FilterFailure::Reject => Err(RequestError::Plugin { name: binding.plugin.clone(), failure }),
+    }
 }
 
 /// Whether a plugin, or its canary, takes part in a step; one that is no filter at all fails in each.
@@ -160,10 +167,10 @@ pub fn request(
     snapshot: &Snapshot,
     route: &Route,
     head: &mut RequestHead,
-    original: String,
+    original: Option<String>,
     (client, body): (IpAddr, bool),
 ) -> Passage<Passed> {
-    let lent = std::mem::replace(head, RequestHead::new(Method::GET, "/"));
+    let lent = std::mem::replace(head, RequestHead::nothing());
     let lot = worker.rng.borrow_mut().u32(..);
     let mut exchange = Box::new(Exchange::new(lent, original, client, lot));
     let mut passed = Passed::default();
@@ -187,25 +194,19 @@ pub fn request(
         }
     }
     let later = |used| takes_part(snapshot, Called::of(used), |kinds| kinds.response_filter);
-    if passed.shown.is_empty() && !route.filters.iter().any(later) && marking(snapshot, route).is_none() {
-        *head = exchange.head;
-    } else {
-        *head = exchange.head.clone();
-        passed.shared = Some(Shared::new(exchange));
+    let shown = !passed.shown.is_empty();
+    // While the body is shown it is needed by two.
+    *head = if shown { exchange.head.clone() } else { std::mem::replace(&mut exchange.head, RequestHead::nothing()) };
+    if shown || route.filters.iter().any(later) || marking(snapshot, route).is_some() {
+        passed.shared = Some(Shared::new(exchange, !shown));
     }
     Ok(Ok(passed))
 }
 
 /// The request, for a balancer that will see the response on a route without filters.
-pub fn remember(
-    snapshot: &Snapshot,
-    route: &Route,
-    head: &RequestHead,
-    original: impl FnOnce() -> String,
-    client: IpAddr,
-) -> Option<Shared> {
-    let remember = |_| Shared::new(Box::new(Exchange::new(head.clone(), original(), client, 0)));
-    marking(snapshot, route).map(remember)
+pub fn remember(snapshot: &Snapshot, route: &Route, original: Option<String>, client: IpAddr) -> Option<Shared> {
+    marking(snapshot, route)?;
+    Some(Shared::new(Box::new(Exchange::new(RequestHead::nothing(), original, client, 0)), true))
 }
 
 /// The balancer of the route that wants to see responses.
@@ -233,14 +234,30 @@ pub fn response(
     worker: &Worker,
     snapshot: &Snapshot,
     route: &Route,
-    shared: &Shared,
+    (request, shared): (&mut RequestHead, &Shared),
     head: ResponseHead,
     (endpoint, body): (SocketAddr, bool),
 ) -> Passage<(ResponseHead, Vec<Shown>)> {
     let Some(mut exchange) = shared.0.exchange.take() else { return Ok(Ok((head, Vec::new()))) };
     exchange.response = Some(Answered { head, endpoint });
-    let (exchange, outcome) = respond(worker, snapshot, route, exchange, body);
-    let head = exchange.response.as_ref().map(|it| it.head.clone());
+    if shared.0.headless.get() {
+        std::mem::swap(request, &mut exchange.head);
+    }
+    let (mut exchange, outcome) = respond(worker, snapshot, route, exchange, body);
+    let shown = matches!(&outcome, Ok(Ok(shown)) if !shown.is_empty());
+    if shared.0.headless.get() {
+        std::mem::swap(request, &mut exchange.head);
+        if shown {
+            exchange.head = request.clone();
+            shared.0.headless.set(false);
+        }
+    }
+    // While the body is shown it is needed by two.
+    let head = if shown {
+        exchange.response.as_ref().map(|it| it.head.clone())
+    } else {
+        exchange.response.take().map(|it| it.head)
+    };
     shared.0.exchange.set(Some(exchange));
     Ok(match outcome? {
         Ok(shown) => Ok((head.unwrap_or_else(|| ResponseHead::new(http::StatusCode::OK)), shown)),

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::message::{RequestHead, ResponseHead};
+use crate::message::{RequestHead, ResponseHead, Target};
 
 /// Bytes that one use of a filter may note of one exchange.
 const NOTE: usize = 4 << 10;
@@ -18,8 +18,8 @@ const WHOLE: u32 = 16 << 20;
 pub struct Exchange {
     /// The request's head as it will be, or was, sent on.
     pub head: RequestHead,
-    /// Path and query as the client sent them.
-    pub original: String,
+    /// Path and query as the client sent them; none: as the target still tells.
+    original: Option<String>,
     /// Who asks.
     pub client: IpAddr,
     /// The response.
@@ -93,8 +93,10 @@ pub struct Piece<'a> {
 }
 
 impl Exchange {
-    /// A request before its endpoint is chosen.
-    pub fn new(head: RequestHead, original: String, client: IpAddr, lot: u32) -> Exchange {
+    /// A request before its endpoint is chosen. `original`: path and query as the client sent them, where the head's target
+    /// does not tell, see [`Target::whole`].
+    pub fn new(head: RequestHead, original: impl Into<Option<String>>, client: IpAddr, lot: u32) -> Exchange {
+        let original = original.into();
         Exchange { head, original, client, response: None, lot, notes: Vec::new(), turn: Turn::default() }
     }
 
@@ -130,11 +132,11 @@ impl Exchange {
         note.map_or(&[], |(_, bytes)| bytes)
     }
 
-    pub(super) fn note(&mut self, value: Vec<u8>) -> bool {
+    pub(super) fn note(&mut self, value: &[u8]) -> bool {
         if value.len() > NOTE {
             return false;
         }
-        let (whose, value) = (self.turn.whose, value.into_boxed_slice());
+        let (whose, value) = (self.turn.whose, Box::from(value));
         match self.notes.iter_mut().find(|(known, _)| *known == whose) {
             Some((_, bytes)) => *bytes = value,
             None => self.notes.push((whose, value)),
@@ -146,6 +148,17 @@ impl Exchange {
     pub(super) fn request(&mut self, more: usize) -> Option<&mut RequestHead> {
         let fits = self.turn.request && fits(self.head.fields.size() + self.head.target.as_str().len(), more);
         fits.then_some(&mut self.head)
+    }
+
+    /// Path and query as the client sent them.
+    pub(super) fn original(&self) -> &str {
+        self.original.as_deref().unwrap_or_else(|| self.head.target.whole())
+    }
+
+    /// Sends the request to another path.
+    pub(super) fn redirect(&mut self, target: Target) {
+        let before = std::mem::replace(&mut self.head.target, target);
+        self.original.get_or_insert_with(|| before.into_whole());
     }
 
     /// The response's head, likewise.
@@ -166,7 +179,7 @@ mod tests {
     use http::{Method, StatusCode};
 
     fn exchange() -> Exchange {
-        Exchange::new(RequestHead::new(Method::POST, "/a"), "/s/a".into(), [127, 0, 0, 1].into(), 0)
+        Exchange::new(RequestHead::new(Method::POST, "/a"), "/s/a".to_owned(), [127, 0, 0, 1].into(), 0)
     }
 
     fn piece(whole: bool) -> Piece<'static> {
@@ -225,11 +238,23 @@ mod tests {
     }
 
     #[test]
+    fn what_the_client_asked_for_is_not_forgotten() {
+        let mut head = RequestHead::new(Method::GET, "/s/a?b");
+        assert_eq!(head.target.cut(2), None);
+        let mut exchange = Exchange::new(head, None, [127, 0, 0, 1].into(), 0);
+        assert_eq!((exchange.head.target.as_str(), exchange.original()), ("/a?b", "/s/a?b"));
+        for path in ["/c", "/d"] {
+            exchange.redirect(Target::new(path.to_owned()));
+            assert_eq!((exchange.head.target.as_str(), exchange.original()), (path, "/s/a?b"));
+        }
+    }
+
+    #[test]
     fn each_use_has_its_own_notes() {
         let mut exchange = exchange();
         exchange.enter(1, Step::Request { body: false });
-        assert!(exchange.note(b"one".to_vec()) && exchange.note(b"two".to_vec()));
-        assert!(!exchange.note(vec![0; NOTE + 1]));
+        assert!(exchange.note(b"one") && exchange.note(b"two"));
+        assert!(!exchange.note(&[0; NOTE + 1]));
         exchange.enter(2, Step::Request { body: false });
         assert_eq!(exchange.noted(), b"");
         exchange.enter(1, Step::Response { body: false });

@@ -1,18 +1,16 @@
-//! The functions that WIT gives a guest, each a few lines over the [`Host`]; and what a plugin may write into a head.
+//! What the functions mean that WIT gives a guest, each a few lines over the [`Host`]; and what a plugin may write into a
+//! head. They are called in two ways, which do nothing but pass on values: [`super::lifted`], and [`crate::plugin::direct`].
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Answered, Host, InHand, KEYS, LOG_LINE, Picking, Show, Store, start};
+use crate::endpoint::Endpoints;
 use crate::message::fields::{is_name, is_value};
 use crate::message::{Fields, Known, RequestHead, ResponseHead, Target, known};
-use crate::plugin::bindings::moongate::plugin as wit;
-use crate::plugin::bindings::moongate::plugin::bodies::Showing;
 use crate::plugin::bindings::moongate::plugin::host::Level;
 use crate::plugin::bindings::moongate::plugin::request_keys::Source;
-use crate::plugin::bindings::moongate::plugin::store::Exchanged;
-use crate::plugin::bindings::moongate::plugin::types::Header;
 
 /// Fields that frame a message or manage its connection, which a plugin could only break (RFC 9110, section 7.6.1).
 const MANAGED: u64 = known::set([
@@ -31,31 +29,32 @@ pub(crate) fn writable(name: &str, value: &str) -> bool {
     is_name(name.as_bytes()) && is_value(value.as_bytes()) && Known::of(name.as_bytes()).bit() & MANAGED == 0
 }
 
-fn get(fields: &Fields, name: &str) -> Option<String> {
-    fields.text(name).map(str::to_owned)
+/// A status that ends a request: 200 to 599.
+pub(crate) fn final_status(status: u16) -> Option<http::StatusCode> {
+    (200..600).contains(&status).then(|| http::StatusCode::from_u16(status).ok())?
 }
 
-fn all(fields: &Fields) -> Vec<Header> {
-    let text = |bytes| std::str::from_utf8(bytes).ok();
-    fields
-        .iter()
-        .filter_map(|field| Some((text(field.name)?.to_ascii_lowercase(), text(field.value)?.into())))
-        .collect()
+/// How a guest writes a field.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::plugin) enum Write {
+    /// In place of all values of that name.
+    Set,
+    /// Behind them.
+    Append,
+    /// None is left.
+    Remove,
 }
 
-/// Writes to what may be written to, if field and value may be written.
-fn write(fields: Option<&mut Fields>, name: &str, value: &str, write: impl FnOnce(&mut Fields)) -> bool {
-    let Some(fields) = fields.filter(|_| writable(name, value)) else { return false };
-    write(fields);
-    true
+/// Whose head it is.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::plugin) enum Of {
+    Request,
+    Response,
 }
 
-impl wit::types::Host for Host {}
-
-impl wit::filter_types::Host for Host {}
-
-impl wit::host::Host for Host {
-    fn log(&mut self, level: Level, message: String) {
+/// The interface `host`.
+impl Host {
+    pub(in crate::plugin) fn log(&self, level: Level, message: &str) {
         if !self.log.spend() {
             return;
         }
@@ -70,44 +69,41 @@ impl wit::host::Host for Host {
         }
     }
 
-    fn now(&mut self) -> u64 {
+    pub(in crate::plugin) fn now() -> u64 {
         start().elapsed().as_nanos() as u64
     }
 
-    fn unix_ms(&mut self) -> u64 {
+    pub(in crate::plugin) fn unix_ms() -> u64 {
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
     }
 
-    fn random(&mut self) -> u64 {
-        self.draw()
-    }
-
-    fn zone(&mut self) -> String {
-        self.zone.as_ref().to_owned()
+    pub(in crate::plugin) fn zone(&self) -> &str {
+        &self.zone
     }
 }
 
-impl wit::store::Host for Host {
-    fn number(&mut self, name: String) -> u64 {
+/// The interface `store`.
+impl Host {
+    pub(in crate::plugin) fn stored_number(&self, name: &str) -> u64 {
         self.store().map_or(0, |store| store.number(name, Instant::now()))
     }
 
-    fn exchange(&mut self, name: String, expected: u64, new: u64, lasts_ms: u32) -> Exchanged {
-        let exchange = |store: &Store| store.exchange(name, (expected, new), lasting(lasts_ms), Instant::now());
-        let (before, replaced) = self.store().map_or((0, false), exchange);
-        Exchanged { before, replaced }
+    /// What was there before, and whether it was replaced.
+    pub(in crate::plugin) fn store_exchange(&self, name: &str, numbers: (u64, u64), lasts_ms: u32) -> (u64, bool) {
+        let exchange = |store: &Store| store.exchange(name, numbers, lasting(lasts_ms), Instant::now());
+        self.store().map_or((0, false), exchange)
     }
 
-    fn read(&mut self, name: String) -> Option<Vec<u8>> {
+    pub(in crate::plugin) fn stored_bytes(&self, name: &str) -> Option<Vec<u8>> {
         self.store()?.read(name, Instant::now())
     }
 
-    fn write(&mut self, name: String, value: Vec<u8>, lasts_ms: u32) -> bool {
+    pub(in crate::plugin) fn store_bytes(&self, name: &str, value: &[u8], lasts_ms: u32) -> bool {
         self.store().is_some_and(|store| store.write(name, value, lasting(lasts_ms), Instant::now()))
     }
 
-    fn remove(&mut self, name: String) {
-        self.store().iter().for_each(|store| store.remove(&name));
+    pub(in crate::plugin) fn store_remove(&self, name: &str) {
+        self.store().iter().for_each(|store| store.remove(name));
     }
 }
 
@@ -116,12 +112,13 @@ fn lasting(milliseconds: u32) -> Option<Duration> {
     (milliseconds > 0).then(|| Duration::from_millis(milliseconds.into()))
 }
 
-impl wit::shared::Host for Host {
-    fn open(&mut self, name: String) -> wasmtime::Result<u32> {
+/// The interface `shared`.
+impl Host {
+    pub(in crate::plugin) fn open(&mut self, name: &str) -> wasmtime::Result<u32> {
         let InHand::Configuring(binding) = &self.in_hand else {
             return Err(wasmtime::Error::msg("`shared.open` was called outside `configure`"));
         };
-        let slot = binding.shared.open(&name)?;
+        let slot = binding.shared.open(name)?;
         let mine = self.opened.entry(binding.number.value()).or_default();
         if let Some(known) = mine.iter().find(|known| Arc::ptr_eq(&self.slots[**known as usize], &slot)) {
             return Ok(*known);
@@ -140,66 +137,69 @@ impl wit::shared::Host for Host {
         Ok(number)
     }
 
-    fn get(&mut self, slot: u32) -> u64 {
+    pub(in crate::plugin) fn slot_value(&self, slot: u32) -> u64 {
         self.slot(slot).map_or(0, |slot| slot.load(Relaxed))
     }
 
-    fn set(&mut self, slot: u32, value: u64) {
+    pub(in crate::plugin) fn slot_set(&self, slot: u32, value: u64) {
         if let Some(slot) = self.slot(slot) {
             slot.store(value, Relaxed);
         }
     }
 
-    fn fetch_add(&mut self, slot: u32, delta: u64) -> u64 {
+    pub(in crate::plugin) fn slot_add(&self, slot: u32, delta: u64) -> u64 {
         self.slot(slot).map_or(0, |slot| slot.fetch_add(delta, Relaxed))
     }
 
-    fn compare_exchange(&mut self, slot: u32, expected: u64, new: u64) -> u64 {
+    pub(in crate::plugin) fn slot_exchange(&self, slot: u32, expected: u64, new: u64) -> u64 {
         let outcome = self.slot(slot).map(|slot| slot.compare_exchange(expected, new, Relaxed, Relaxed));
         outcome.map_or(0, |outcome| outcome.unwrap_or_else(|actual| actual))
     }
 }
 
-impl wit::endpoints::Host for Host {
-    fn count(&mut self) -> u32 {
+/// The interface `endpoints`.
+impl Host {
+    /// Those that are picked from.
+    pub(in crate::plugin) fn endpoints(&self) -> Option<&Endpoints> {
         match &self.in_hand {
-            InHand::Picking(Picking { endpoints: Some(endpoints), .. }) => endpoints.len() as u32,
-            _ => 0,
+            InHand::Picking(Picking { endpoints: Some(endpoints), .. }) => Some(endpoints),
+            _ => None,
         }
     }
 
-    fn inflight(&mut self, index: u32) -> u32 {
+    pub(in crate::plugin) fn count(&self) -> u32 {
+        self.endpoints().map_or(0, |endpoints| endpoints.len() as u32)
+    }
+
+    pub(in crate::plugin) fn inflight(&self, index: u32) -> u32 {
         self.endpoint(index).map_or(0, |live| live.inflight())
     }
 
-    fn latency_us(&mut self, index: u32) -> u32 {
+    pub(in crate::plugin) fn latency_us(&self, index: u32) -> u32 {
         self.endpoint(index).map_or(0, |live| live.latency().as_micros() as u32)
     }
 
-    fn peak_us(&mut self, index: u32) -> u32 {
+    pub(in crate::plugin) fn peak_us(&self, index: u32) -> u32 {
         self.endpoint(index).map_or(0, |live| live.peak().as_micros() as u32)
     }
 
-    fn failures(&mut self, index: u32) -> u32 {
+    pub(in crate::plugin) fn failures(&self, index: u32) -> u32 {
         self.endpoint(index).map_or(0, |live| live.failures())
     }
 
-    fn tried(&mut self, index: u32) -> bool {
+    pub(in crate::plugin) fn tried(&self, index: u32) -> bool {
         matches!(&self.in_hand, InHand::Picking(picking) if picking.tried.contains(&index))
     }
 
-    fn inflight_all(&mut self) -> Vec<u32> {
-        match &self.in_hand {
-            InHand::Picking(Picking { endpoints: Some(endpoints), .. }) => {
-                endpoints.iter().map(|endpoint| endpoint.live.inflight()).collect()
-            }
-            _ => Vec::new(),
-        }
+    pub(in crate::plugin) fn inflight_all(&self) -> impl ExactSizeIterator<Item = u32> {
+        let all: &[_] = self.endpoints().map_or(&[], |endpoints| endpoints);
+        all.iter().map(|endpoint| endpoint.live.inflight())
     }
 }
 
-impl wit::request_keys::Host for Host {
-    fn declare(&mut self, source: Source) -> wasmtime::Result<u32> {
+/// The interface `request-keys`.
+impl Host {
+    pub(in crate::plugin) fn declare(&mut self, source: Source) -> wasmtime::Result<u32> {
         if !matches!(self.in_hand, InHand::Configuring(_)) {
             return Err(wasmtime::Error::msg("`request-keys.declare` was called outside `configure`"));
         }
@@ -213,12 +213,13 @@ impl wit::request_keys::Host for Host {
         Ok(self.keys.len() as u32 - 1)
     }
 
-    fn hash(&mut self, key: u32) -> u64 {
+    pub(in crate::plugin) fn key_hash(&self, key: u32) -> u64 {
         self.key(key, twox_hash::XxHash3_64::oneshot).unwrap_or(0)
     }
 
-    fn text(&mut self, key: u32) -> Option<String> {
-        self.key(key, |value| String::from_utf8(value.to_vec()).ok())?
+    /// Calls `with` with the text of a key's value, if it has one that is text.
+    pub(in crate::plugin) fn key_text<T>(&self, key: u32, with: impl FnOnce(&str) -> T) -> Option<T> {
+        self.key(key, |value| std::str::from_utf8(value).ok().map(with))?
     }
 }
 
@@ -235,58 +236,39 @@ fn same(a: &Source, b: &Source) -> bool {
     }
 }
 
-impl wit::request::Host for Host {
-    fn method(&mut self) -> String {
-        self.exchange().map_or(String::new(), |exchange| exchange.head.method.as_str().to_owned())
+/// The interface `request`.
+impl Host {
+    pub(in crate::plugin) fn method(&self) -> &str {
+        self.exchange().map_or("", |exchange| exchange.head.method.as_str())
     }
 
-    fn path(&mut self) -> String {
-        self.exchange().map_or(String::new(), |exchange| exchange.head.target.as_str().to_owned())
+    pub(in crate::plugin) fn path(&self) -> &str {
+        self.exchange().map_or("", |exchange| exchange.head.target.as_str())
     }
 
-    fn original_path(&mut self) -> String {
-        self.exchange().map_or(String::new(), |exchange| exchange.original.clone())
+    pub(in crate::plugin) fn original_path(&self) -> &str {
+        self.exchange().map_or("", |exchange| exchange.original())
     }
 
-    fn authority(&mut self) -> String {
-        self.exchange().and_then(|exchange| exchange.head.authority()).unwrap_or_default().to_owned()
+    pub(in crate::plugin) fn authority(&self) -> &str {
+        self.exchange().and_then(|exchange| exchange.head.authority()).unwrap_or_default()
     }
 
-    fn client_address(&mut self) -> String {
-        self.exchange().map_or(String::new(), |exchange| exchange.client.to_string())
+    pub(in crate::plugin) fn client_address(&self) -> Option<impl std::fmt::Display + use<>> {
+        self.exchange().map(|exchange| exchange.client)
     }
 
-    fn get(&mut self, name: String) -> Option<String> {
-        get(&self.exchange()?.head.fields, &name)
-    }
-
-    fn headers(&mut self) -> Vec<Header> {
-        self.exchange().map_or(Vec::new(), |exchange| all(&exchange.head.fields))
-    }
-
-    fn set(&mut self, name: String, value: String) -> bool {
-        let fields = self.request_mut(name.len() + value.len()).map(|head| &mut head.fields);
-        write(fields, &name, &value, |fields| fields.set(&*name, value.as_bytes()))
-    }
-
-    fn append(&mut self, name: String, value: String) -> bool {
-        let fields = self.request_mut(name.len() + value.len()).map(|head| &mut head.fields);
-        write(fields, &name, &value, |fields| fields.append(&*name, value.as_bytes()))
-    }
-
-    fn remove(&mut self, name: String) -> bool {
-        let fields = self.request_mut(0).map(|head| &mut head.fields);
-        write(fields, &name, "", |fields| _ = fields.remove(&*name))
-    }
-
-    fn set_path(&mut self, path: String) -> bool {
-        let Some(head) = self.request_mut(path.len()) else { return false };
-        let Some(target) = Target::sendable(path) else { return false };
-        head.target = target;
+    pub(in crate::plugin) fn set_path(&mut self, path: &str) -> bool {
+        if self.request_mut(path.len()).is_none() {
+            return false;
+        }
+        let target = Target::sendable(path.to_owned());
+        let (Some(exchange), Some(target)) = (self.exchange_mut(), target) else { return false };
+        exchange.redirect(target);
         true
     }
 
-    fn set_method(&mut self, method: String) -> bool {
+    pub(in crate::plugin) fn set_method(&mut self, method: &str) -> bool {
         let (Some(head), Ok(method)) = (self.request_mut(0), http::Method::from_bytes(method.as_bytes())) else {
             return false;
         };
@@ -298,21 +280,22 @@ impl wit::request::Host for Host {
         true
     }
 
-    fn noted(&mut self) -> Vec<u8> {
-        self.exchange().map_or(Vec::new(), |exchange| exchange.noted().to_vec())
+    pub(in crate::plugin) fn noted(&self) -> &[u8] {
+        self.exchange().map_or(&[], |exchange| exchange.noted())
     }
 
-    fn note(&mut self, value: Vec<u8>) -> bool {
+    pub(in crate::plugin) fn note(&mut self, value: &[u8]) -> bool {
         self.exchange_mut().is_some_and(|exchange| exchange.note(value))
     }
 }
 
-impl wit::response::Host for Host {
-    fn status(&mut self) -> u16 {
+/// The interface `response`, and what both heads have.
+impl Host {
+    pub(in crate::plugin) fn status(&self) -> u16 {
         self.response().map_or(0, |response| response.head.status.as_u16())
     }
 
-    fn set_status(&mut self, status: u16) -> bool {
+    pub(in crate::plugin) fn set_status(&mut self, status: u16) -> bool {
         let (Some(head), Some(status)) = (self.response_mut(0), final_status(status)) else {
             return false;
         };
@@ -320,54 +303,50 @@ impl wit::response::Host for Host {
         true
     }
 
-    fn get(&mut self, name: String) -> Option<String> {
-        get(&self.response()?.head.fields, &name)
+    pub(in crate::plugin) fn answered_by(&self) -> Option<impl std::fmt::Display + use<>> {
+        self.response().map(|response| response.endpoint)
     }
 
-    fn headers(&mut self) -> Vec<Header> {
-        self.response().map_or(Vec::new(), |response| all(&response.head.fields))
+    /// The first value of that name, if it is text.
+    pub(in crate::plugin) fn field(&self, of: Of, name: &str) -> Option<&str> {
+        self.fields(of)?.text(name)
     }
 
-    fn set(&mut self, name: String, value: String) -> bool {
-        let fields = self.response_mut(name.len() + value.len()).map(|head| &mut head.fields);
-        write(fields, &name, &value, |fields| fields.set(&*name, value.as_bytes()))
+    /// Names in lower case, and values; those that are no text are left out.
+    pub(in crate::plugin) fn all_fields(&self, of: Of) -> Vec<(String, String)> {
+        let text = |bytes| std::str::from_utf8(bytes).ok();
+        let fields = self.fields(of).into_iter().flat_map(Fields::iter);
+        fields.filter_map(|field| Some((text(field.name)?.to_ascii_lowercase(), text(field.value)?.into()))).collect()
     }
 
-    fn append(&mut self, name: String, value: String) -> bool {
-        let fields = self.response_mut(name.len() + value.len()).map(|head| &mut head.fields);
-        write(fields, &name, &value, |fields| fields.append(&*name, value.as_bytes()))
-    }
-
-    fn remove(&mut self, name: String) -> bool {
-        let fields = self.response_mut(0).map(|head| &mut head.fields);
-        write(fields, &name, "", |fields| _ = fields.remove(&*name))
-    }
-
-    fn endpoint(&mut self) -> String {
-        self.response().map_or(String::new(), |response| response.endpoint.to_string())
-    }
-}
-
-impl wit::bodies::Host for Host {
-    fn show_request(&mut self, how: Showing) -> bool {
-        self.exchange_mut().is_some_and(|exchange| exchange.show(false, how.into()))
-    }
-
-    fn show_response(&mut self, how: Showing) -> bool {
-        self.exchange_mut().is_some_and(|exchange| exchange.show(true, how.into()))
-    }
-}
-
-impl From<Showing> for Show {
-    fn from(how: Showing) -> Show {
+    /// Writes a field where it may be written to, if name and value may be written.
+    pub(in crate::plugin) fn write(&mut self, of: Of, how: Write, name: &str, value: &str) -> bool {
+        let more = if let Write::Remove = how { 0 } else { name.len() + value.len() };
+        let fields = match of {
+            Of::Request => self.request_mut(more).map(|head| &mut head.fields),
+            Of::Response => self.response_mut(more).map(|head| &mut head.fields),
+        };
+        let Some(fields) = fields.filter(|_| writable(name, value)) else { return false };
         match how {
-            Showing::Pieces => Show::Pieces,
-            Showing::Whole(most) => Show::Whole(most),
+            Write::Set => fields.set(name, value.as_bytes()),
+            Write::Append => fields.append(name, value.as_bytes()),
+            Write::Remove => _ = fields.remove(name),
+        }
+        true
+    }
+
+    /// The interface `bodies`: asks for the body of the one or the other.
+    pub(in crate::plugin) fn show(&mut self, of: Of, how: Show) -> bool {
+        self.exchange_mut().is_some_and(|exchange| exchange.show(matches!(of, Of::Response), how))
+    }
+
+    fn fields(&self, of: Of) -> Option<&Fields> {
+        match of {
+            Of::Request => self.exchange().map(|exchange| &exchange.head.fields),
+            Of::Response => self.response().map(|response| &response.head.fields),
         }
     }
-}
 
-impl Host {
     fn response(&self) -> Option<&Answered> {
         self.exchange()?.response.as_ref()
     }
@@ -379,11 +358,6 @@ impl Host {
     fn response_mut(&mut self, more: usize) -> Option<&mut ResponseHead> {
         self.exchange_mut()?.answer(more)
     }
-}
-
-/// A status that ends a request: 200 to 599.
-pub(crate) fn final_status(status: u16) -> Option<http::StatusCode> {
-    (200..600).contains(&status).then(|| http::StatusCode::from_u16(status).ok())?
 }
 
 #[cfg(test)]

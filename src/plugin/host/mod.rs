@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 mod bounds;
 mod exchange;
 pub(super) mod imports;
+mod lifted;
 mod store;
 
 pub(super) use bounds::Bounds;
@@ -20,6 +21,7 @@ pub use exchange::{Answered, Exchange, Piece, Show, Step};
 pub(crate) use store::Store;
 
 use super::bindings::moongate::plugin::request_keys::Source;
+use super::direct::Linear;
 use crate::endpoint::Endpoints;
 use crate::message::{Fields, Known, RequestHead};
 
@@ -64,6 +66,13 @@ pub(crate) struct Shared(Mutex<FxHashMap<Box<str>, Arc<Slot>>>);
 struct Slot(AtomicU64);
 
 impl Shared {
+    /// The same numbers, which from now on are others.
+    pub(super) fn copy(&self) -> Shared {
+        let slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let copy = |slot: &Slot| Arc::new(Slot(AtomicU64::new(slot.0.load(Relaxed))));
+        Shared(Mutex::new(slots.iter().map(|(name, slot)| (name.clone(), copy(slot))).collect()))
+    }
+
     fn open(&self, name: &str) -> wasmtime::Result<Arc<Slot>> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = slots.get(name) {
@@ -82,6 +91,8 @@ pub(crate) struct Host {
     pub(crate) in_hand: InHand,
     /// The number of the binding whose call is running.
     pub(crate) called: u32,
+    /// The memory of a guest that is called directly; none while it may not call the host.
+    pub(in crate::plugin) linear: Option<Box<Linear>>,
     /// What bindings remember, by their number.
     stores: Vec<Option<Arc<Store>>>,
     zone: Arc<str>,
@@ -121,6 +132,7 @@ impl Host {
             bounds,
             in_hand: InHand::Nothing,
             called: 0,
+            linear: None,
             stores: Vec::new(),
             zone,
             plugin,
@@ -180,6 +192,25 @@ impl Host {
     /// What the binding remembers that the call is about.
     fn store(&self) -> Option<&Store> {
         self.stores.get(self.called as usize)?.as_deref()
+    }
+
+    /// What the guest has declared of requests, and the hashes of what this one has of it.
+    pub(crate) fn declared(&mut self, head: &RequestHead, client: IpAddr) -> Vec<(String, Option<u64>)> {
+        self.in_hand =
+            InHand::Picking(Picking { head: Some(Box::new(head.clone())), client: Some(client), ..Picking::default() });
+        let hash = |key: usize| self.key(key as u32, twox_hash::XxHash3_64::oneshot);
+        let name = |source: &Source| match source {
+            Source::Path => "path".to_owned(),
+            Source::Method => "method".to_owned(),
+            Source::Authority => "host".to_owned(),
+            Source::ClientAddress => "client address".to_owned(),
+            Source::Header(name) => format!("header {name}"),
+            Source::Cookie(name) => format!("cookie {name}"),
+            Source::Query(name) => format!("query {name}"),
+        };
+        let declared = self.keys.iter().enumerate().map(|(at, source)| (name(source), hash(at))).collect();
+        self.in_hand = InHand::Nothing;
+        declared
     }
 
     /// Calls `with` with the bytes of a key's value.

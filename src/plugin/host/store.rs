@@ -161,7 +161,7 @@ impl Store {
     }
 
     /// The number of this name; zero if there is none.
-    pub(super) fn number(&self, name: String, now: Instant) -> u64 {
+    pub(super) fn number(&self, name: &str, now: Instant) -> u64 {
         let name = Name::Number(name.into());
         match self.shard(&name).get(&name, now) {
             Some(Entry { value: Value::Number(number), .. }) => *number,
@@ -172,7 +172,7 @@ impl Store {
     /// Replaces a number that is as expected; what it was, and whether it was replaced.
     pub(super) fn exchange(
         &self,
-        name: String,
+        name: &str,
         (expected, new): (u64, u64),
         lasts: Option<Duration>,
         now: Instant,
@@ -191,7 +191,7 @@ impl Store {
     }
 
     /// The bytes of this name.
-    pub(super) fn read(&self, name: String, now: Instant) -> Option<Vec<u8>> {
+    pub(super) fn read(&self, name: &str, now: Instant) -> Option<Vec<u8>> {
         let name = Name::Bytes(name.into());
         match self.shard(&name).get(&name, now) {
             Some(Entry { value: Value::Bytes(bytes), .. }) => Some(bytes.to_vec()),
@@ -200,7 +200,7 @@ impl Store {
     }
 
     /// Replaces them; false: they are too long, or there is no room.
-    pub(super) fn write(&self, name: String, value: Vec<u8>, lasts: Option<Duration>, now: Instant) -> bool {
+    pub(super) fn write(&self, name: &str, value: &[u8], lasts: Option<Duration>, now: Instant) -> bool {
         if value.len() > VALUE {
             return false;
         }
@@ -226,51 +226,50 @@ mod tests {
     #[test]
     fn a_number_is_replaced_if_it_is_as_expected_and_ends_with_its_time() {
         let (store, now) = (Store::default(), Instant::now());
-        let exchange = |numbers, now| store.exchange("a".into(), numbers, SECOND, now);
+        let exchange = |numbers, now| store.exchange("a", numbers, SECOND, now);
         assert_eq!(exchange((0, 5), now), (0, true));
         assert_eq!(exchange((0, 6), now), (5, false));
         assert_eq!(exchange((5, 6), now + Duration::from_millis(900)), (5, true));
-        assert_eq!(store.number("a".into(), now + Duration::from_millis(1800)), 6, "it lasts from the last change on");
-        assert_eq!(store.number("a".into(), now + Duration::from_millis(1900)), 0);
-        assert_eq!(store.number("b".into(), now), 0);
+        assert_eq!(store.number("a", now + Duration::from_millis(1800)), 6, "it lasts from the last change on");
+        assert_eq!(store.number("a", now + Duration::from_millis(1900)), 0);
+        assert_eq!(store.number("b", now), 0);
     }
 
     #[test]
     fn bytes_and_numbers_do_not_share_names() {
         let (store, now) = (Store::default(), Instant::now());
-        assert!(store.write("a".into(), b"text".to_vec(), None, now));
-        assert_eq!(store.number("a".into(), now), 0);
-        assert_eq!(store.exchange("a".into(), (0, 1), None, now), (0, true));
-        assert_eq!(store.read("a".into(), now).unwrap(), b"text");
+        assert!(store.write("a", b"text", None, now));
+        assert_eq!(store.number("a", now), 0);
+        assert_eq!(store.exchange("a", (0, 1), None, now), (0, true));
+        assert_eq!(store.read("a", now).unwrap(), b"text");
         store.remove("a");
-        assert_eq!((store.read("a".into(), now), store.number("a".into(), now)), (None, 0));
+        assert_eq!((store.read("a", now), store.number("a", now)), (None, 0));
         assert_eq!((store.room.entries.load(Relaxed), store.room.bytes.load(Relaxed)), (0, 0));
     }
 
     #[test]
     fn a_binding_has_so_much_room_and_gets_back_what_has_run_out() {
         let (store, now) = (Store::default(), Instant::now());
-        assert!(!store.write("a".into(), vec![0; VALUE + 1], None, now));
-        let fill =
-            |now| (0..).take_while(|it: &usize| store.write(it.to_string(), vec![0; VALUE], SECOND, now)).count();
+        assert!(!store.write("a", &[0; VALUE + 1], None, now));
+        let fill = |now| (0..).take_while(|it: &usize| store.write(&it.to_string(), &[0; VALUE], SECOND, now)).count();
         let taken = fill(now);
         assert_eq!(taken, BYTES / (VALUE + 3), "names count too");
-        assert!(store.write("0".into(), vec![1; 10], None, now), "what gets shorter always fits");
-        assert!(store.write("1".into(), vec![1; VALUE], SECOND, now), "so does what stays as long");
+        assert!(store.write("0", &[1; 10], None, now), "what gets shorter always fits");
+        assert!(store.write("1", &[1; VALUE], SECOND, now), "so does what stays as long");
         // Each shard finds out for itself; what has been put in once more is new.
         let later = now + Duration::from_secs(2);
-        assert!((0..SHARDS * 4).filter(|it| store.write(format!("late {it}"), vec![0; 100], None, later)).count() > 0);
+        assert!((0..SHARDS * 4).filter(|it| store.write(&format!("late {it}"), &[0; 100], None, later)).count() > 0);
         for name in 0..taken {
             store.shard(&Name::Bytes(name.to_string().into())).sweep(later, &store.room);
         }
-        assert_eq!(store.read("2".into(), later), None);
+        assert_eq!(store.read("2", later), None);
         assert!(store.room.bytes.load(Relaxed) < 100 * 100, "{:?}", store.room);
     }
 
     #[test]
     fn the_number_of_entries_is_bounded() {
         let (store, now) = (Store::default(), Instant::now());
-        let taken = (0..2 * ENTRIES).filter(|it| store.exchange(it.to_string(), (0, 1), None, now).1).count();
+        let taken = (0..2 * ENTRIES).filter(|it| store.exchange(&it.to_string(), (0, 1), None, now).1).count();
         assert_eq!(taken, ENTRIES);
     }
 }
