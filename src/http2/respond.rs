@@ -1,53 +1,67 @@
-//! Sending: a stream's interim responses, its response, and bodies with back-pressure both ways.
+//! Sending: bodies with back-pressure both ways, over streams of ours and of `h2`.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, SendStream};
-use http::StatusCode;
+use h2::SendStream;
 
 use super::convert;
-use crate::message::{BodyError, Frame, ResponseHead};
+use super::frame::reason;
+use crate::message::{BodyError, Fields, Frame};
 use crate::timer::{Patience, Timer};
 
-/// How a client is answered on one stream. Several may hold it: one to send the response, one what comes before.
-#[derive(Clone)]
-pub struct Responder(Rc<RefCell<SendResponse<Bytes>>>);
+/// Where the pieces of a body go to: a stream, ours or `h2`'s.
+pub trait Sink {
+    /// How many bytes may be sent now, of so many; at least one.
+    fn poll_room(&mut self, wanted: usize, context: &mut Context<'_>) -> Poll<Result<usize, Refused>>;
 
-impl Responder {
-    /// For a stream that was accepted.
-    pub fn new(stream: SendResponse<Bytes>) -> Responder {
-        Responder(Rc::new(RefCell::new(stream)))
-    }
-
-    /// Tells the client something before the response (RFC 9110, section 15.2). What cannot be sent is no loss: whoever sends
-    /// the response will find out.
-    pub fn tell(&self, head: &ResponseHead) {
-        // HTTP/2 has no 101 (RFC 9113, section 8.6).
-        if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
-            let _ = self.0.borrow_mut().send_informational(convert::to_response(head));
-        }
-    }
-
-    /// Sends the response's head. `over`: there is no body.
+    /// Sends a piece, for which there is room. `over`: it is the last.
     ///
     /// # Errors
     /// If the stream or its connection is gone.
-    pub fn respond(&self, head: &ResponseHead, over: bool) -> Result<SendStream<Bytes>, h2::Error> {
-        self.0.borrow_mut().send_response(convert::to_response(head), over)
+    fn put(&mut self, piece: Bytes, over: bool) -> Result<(), Refused>;
+
+    /// Sends what stands behind the body, and ends it.
+    ///
+    /// # Errors
+    /// If the stream or its connection is gone.
+    fn trailers(&mut self, fields: &Fields) -> Result<(), Refused>;
+
+    /// Takes the stream back; `why` is one of [`reason`].
+    fn reset(&mut self, why: u32);
+}
+
+/// The receiver took the stream back, or its connection is gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused;
+
+impl Sink for SendStream<Bytes> {
+    fn poll_room(&mut self, wanted: usize, context: &mut Context<'_>) -> Poll<Result<usize, Refused>> {
+        self.reserve_capacity(wanted);
+        let room = self.capacity();
+        if room > 0 {
+            // Also has the task woken if the stream is reset while the source is waited for.
+            return match self.poll_reset(context) {
+                Poll::Ready(_) => Poll::Ready(Err(Refused)),
+                Poll::Pending => Poll::Ready(Ok(room)),
+            };
+        }
+        match ready!(self.poll_capacity(context)) {
+            Some(Ok(room)) => Poll::Ready(Ok(room)),
+            Some(Err(_)) | None => Poll::Ready(Err(Refused)),
+        }
     }
 
-    /// Takes the stream back.
-    pub fn reset(&self, reason: Reason) {
-        self.0.borrow_mut().send_reset(reason);
+    fn put(&mut self, piece: Bytes, over: bool) -> Result<(), Refused> {
+        self.send_data(piece, over).map_err(|_| Refused)
     }
 
-    /// Ready when the client has taken the stream back, or its connection is gone. Only before the response.
-    pub fn poll_reset(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.0.borrow_mut().poll_reset(context).map(drop)
+    fn trailers(&mut self, fields: &Fields) -> Result<(), Refused> {
+        self.send_trailers(convert::to_trailers(fields)).map_err(|_| Refused)
+    }
+
+    fn reset(&mut self, why: u32) {
+        self.send_reset(why.into());
     }
 }
 
@@ -68,20 +82,20 @@ pub trait Source {
 pub enum Unsent {
     /// The source failed.
     Source(BodyError),
-    /// The receiver took the stream back; none: its connection is gone.
-    Refused(Option<Reason>),
+    /// The receiver took the stream back, or its connection is gone.
+    Refused,
     /// The receiver took nothing, or too little.
     Slow(std::time::Duration),
 }
 
 /// A body on its way out.
 ///
-/// A piece is asked for only when there is room for at least a byte of it, and what is handed to `h2` has its place in all
+/// A piece is asked for only when there is room for at least a byte of it, and what is handed on has its place in all
 /// windows: so a stream that is held up costs one piece, and what ends it has nothing left to wait for but the connection.
-pub struct Sending {
-    stream: SendStream<Bytes>,
+pub struct Sending<S> {
+    stream: S,
     piece: Bytes,
-    /// Bytes of the body that `h2` has been given.
+    /// Bytes of the body that were handed on.
     sent: u64,
     stage: Stage,
     patience: Patience,
@@ -92,20 +106,20 @@ pub struct Sending {
 enum Stage {
     /// The source has more.
     Taking,
-    /// All is with us or with `h2`.
+    /// All is with us, or handed on.
     Last,
-    /// All is with `h2`, or nothing more can be sent.
+    /// All is handed on, or nothing more can be sent.
     Over,
 }
 
-impl Sending {
+impl<S: Sink> Sending<S> {
     /// A body behind a head that was sent.
-    pub fn new(stream: SendStream<Bytes>, patience: Patience) -> Sending {
+    pub fn new(stream: S, patience: Patience) -> Sending<S> {
         Sending { stream, piece: Bytes::new(), sent: 0, stage: Stage::Taking, patience, timer: Timer::default() }
     }
 
     /// A message without a body, or whose body was sent.
-    pub fn over(stream: SendStream<Bytes>) -> Sending {
+    pub fn over(stream: S) -> Sending<S> {
         Sending { stage: Stage::Over, ..Sending::new(stream, Patience::new(std::time::Duration::ZERO, 0)) }
     }
 
@@ -134,9 +148,9 @@ impl Sending {
         match &outcome {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(Unsent::Source(_))) => self.stream.send_reset(Reason::INTERNAL_ERROR),
-            Poll::Ready(Err(Unsent::Slow(_))) => self.stream.send_reset(Reason::CANCEL),
-            Poll::Ready(Err(Unsent::Refused(_))) => {}
+            Poll::Ready(Err(Unsent::Source(_))) => self.stream.reset(reason::INTERNAL_ERROR),
+            Poll::Ready(Err(Unsent::Slow(_))) => self.stream.reset(reason::CANCEL),
+            Poll::Ready(Err(Unsent::Refused)) => {}
         }
         self.stage = Stage::Over;
         outcome
@@ -147,11 +161,11 @@ impl Sending {
             match self.stage {
                 Stage::Over => return Poll::Ready(Ok(())),
                 Stage::Last if self.piece.is_empty() => {
-                    return Poll::Ready(self.stream.send_data(Bytes::new(), true).map_err(|_| Unsent::Refused(None)));
+                    return Poll::Ready(Ok(self.stream.put(Bytes::new(), true)?));
                 }
                 Stage::Taking | Stage::Last => {}
             }
-            let room = match self.poll_room(context) {
+            let room = match self.stream.poll_room(self.piece.len().max(1), context) {
                 Poll::Ready(room) => room?,
                 Poll::Pending => {
                     if !self.piece.is_empty() && !self.piece.is_unique() {
@@ -168,8 +182,7 @@ impl Sending {
                 match ready!(source.poll_frame(context)) {
                     Some(Ok(Frame::Data(data))) => self.piece = data,
                     Some(Ok(Frame::Trailers(fields))) => {
-                        let sent = self.stream.send_trailers(convert::to_trailers(&fields));
-                        return Poll::Ready(sent.map_err(|_| Unsent::Refused(None)));
+                        return Poll::Ready(Ok(self.stream.trailers(&fields)?));
                     }
                     Some(Err(error)) => return Poll::Ready(Err(Unsent::Source(error))),
                     None => self.stage = Stage::Last,
@@ -184,34 +197,16 @@ impl Sending {
             self.patience.moved(part.len());
             self.sent += part.len() as u64;
             let over = self.stage == Stage::Last && self.piece.is_empty();
-            self.stream.send_data(part, over).map_err(|_| Unsent::Refused(None))?;
+            self.stream.put(part, over)?;
             if over {
                 return Poll::Ready(Ok(()));
             }
         }
     }
+}
 
-    /// How many bytes may be sent now; at least one.
-    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<usize, Unsent>> {
-        self.stream.reserve_capacity(self.piece.len().max(1));
-        let room = self.stream.capacity();
-        if room > 0 {
-            // Also has the task woken if the stream is reset while the source is waited for.
-            return match self.stream.poll_reset(context) {
-                Poll::Ready(outcome) => Poll::Ready(Err(Unsent::Refused(outcome.ok()))),
-                Poll::Pending => Poll::Ready(Ok(room)),
-            };
-        }
-        match ready!(self.stream.poll_capacity(context)) {
-            Some(Ok(room)) => Poll::Ready(Ok(room)),
-            Some(Err(error)) => Poll::Ready(Err(Unsent::Refused(error.reason()))),
-            None => {
-                let reason = match self.stream.poll_reset(context) {
-                    Poll::Ready(Ok(reason)) => Some(reason),
-                    _ => None,
-                };
-                Poll::Ready(Err(Unsent::Refused(reason)))
-            }
-        }
+impl From<Refused> for Unsent {
+    fn from(_: Refused) -> Unsent {
+        Unsent::Refused
     }
 }

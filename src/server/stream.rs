@@ -1,23 +1,20 @@
-//! One stream of an HTTP/2 connection: a request and its response, in a task of their own.
+//! One stream of an HTTP/2 connection: a request and its response, in a future that the connection polls.
 
-use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
 use http::{Method, StatusCode};
 
 use super::drain::Drain;
 use crate::config::limits::Limits;
 use crate::error::RequestError;
-use crate::http1::{encode, head};
+use crate::http1::encode;
+use crate::http2::frame::reason;
 use crate::http2::respond::{Sending, Unsent};
-use crate::http2::{Duplex, Incoming, Responder, convert};
+use crate::http2::{Begun, Exchange, Passage};
 use crate::message::{Frame, Known, Length, ResponseHead};
 use crate::proxy::body::{Body, From, Interim, Upload};
 use crate::proxy::headers::Client;
@@ -32,69 +29,54 @@ pub(super) struct Setup {
     worker: Rc<Worker>,
     client: Rc<Client>,
     drain: Rc<Drain>,
-    limits: head::Limits,
     /// Bytes a second that it must take.
     rate: u64,
 }
 
 impl Setup {
     pub(super) fn new(worker: Rc<Worker>, client: Rc<Client>, drain: Rc<Drain>, limits: &Limits) -> Setup {
-        let head = head::Limits {
-            head: limits.header_size.0 as usize,
-            fields: limits.headers as usize,
-            target: limits.uri.0 as usize,
-        };
-        Setup { worker, client, drain, limits: head, rate: limits.min_rate.0 }
+        Setup { worker, client, drain, rate: limits.min_rate.0 }
     }
 }
 
-/// Begins to answer a request.
-pub(super) fn begin(setup: &Rc<Setup>, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
-    // In a box because the runtime moves it several times, and it is large.
-    tokio::task::spawn_local(Box::pin(serve(setup.clone(), request, Responder::new(respond))));
-}
-
-async fn serve(setup: Rc<Setup>, request: http::Request<RecvStream>, stream: Responder) {
+/// Answers a request.
+pub(super) async fn serve(setup: Rc<Setup>, begun: Begun) {
     let setup = &*setup;
-    let (parts, incoming) = request.into_parts();
-    let head = match convert::request(parts, &setup.limits) {
+    let Begun { exchange, head, over } = begun;
+    let head = match *head {
         Ok(head) => head,
-        Err(error) => return refuse(setup, &stream, &error.into()).await,
+        Err(error) => return Box::pin(refuse(setup, exchange, &error.into())).await,
     };
     let is_head = head.method == Method::HEAD;
     let until = grpc::until(&head);
     // What follows an extended CONNECT is no body.
-    let (body, tunnel) = match head.upgrade {
-        Some(_) => (None, Some(incoming)),
-        None if incoming.is_end_stream() => (None, None),
-        None => (Some(Rc::new(RefCell::new(Incoming::new(incoming, convert::announced(&head.fields))))), None),
-    };
-    let from = body.clone().map_or(From::Nowhere, From::Http2);
-    let request = Request { head, upload: Upload::new(from), interim: Interim::Http2(stream.clone()) };
+    let (tunnel, body) = (head.upgrade.is_some(), !over && head.upgrade.is_none());
+    let from = if body { From::Http2(exchange.clone()) } else { From::Nowhere };
+    let request = Request { head, upload: Upload::new(from), interim: Interim::Http2(exchange.clone()) };
     let working = pin!(proxy::handle(&setup.worker, &setup.client, request));
-    let Some(response) = unless_reset(&stream, working).await else { return };
-    match (response.body, tunnel) {
-        (Body::Tunnel(endpoint), Some(incoming)) => {
+    let Some(response) = unless_reset(&exchange, working).await else { return };
+    match response.body {
+        Body::Tunnel(endpoint) if tunnel => {
             drop(response.place);
-            let mut note = response.note;
-            note.iter_mut().for_each(|note| note.sent(0, true));
-            drop(note);
-            tunnelled(setup, &stream, response.head, *endpoint, incoming).await;
+            let mut records = response.records;
+            records.sent(0, true);
+            drop(records);
+            Box::pin(tunnelled(setup, &exchange, response.head, *endpoint)).await;
         }
-        (body, _) => respond(setup, &stream, Response { body, ..response }, is_head, until).await,
+        body => respond(setup, exchange.clone(), Response { body, ..response }, is_head, until).await,
     }
-    if let Some(rest) = body {
-        linger(&rest).await;
+    if body && !exchange.is_over() {
+        Box::pin(linger(exchange)).await;
     }
 }
 
 /// Takes in the rest of a body that nobody wants any more, for a while. By the book the stream could be taken back at once,
 /// with NO_ERROR (RFC 9113, section 8.1); but there are clients, curl 7 among them, that lose the response then.
-async fn linger(rest: &RefCell<Incoming>) {
+async fn linger(mut exchange: Exchange) {
     let mut heard = 0;
-    let ending = poll_fn(|context| {
+    let ending = poll_fn(|_| {
         while heard < LINGER.1 {
-            match ready!(rest.borrow_mut().poll_frame(context)) {
+            match ready!(exchange.poll_frame()) {
                 Some(Ok(Frame::Data(data))) => heard += data.len(),
                 _ => break,
             }
@@ -106,34 +88,34 @@ async fn linger(rest: &RefCell<Incoming>) {
 }
 
 /// Waits for the response, unless the client takes the request back.
-async fn unless_reset(stream: &Responder, mut working: Pin<&mut impl Future<Output = Response>>) -> Option<Response> {
-    poll_fn(|context| {
-        if stream.poll_reset(context).is_ready() {
-            return Poll::Ready(None);
-        }
-        working.as_mut().poll(context).map(Some)
+async fn unless_reset(exchange: &Exchange, mut working: Pin<&mut impl Future<Output = Response>>) -> Option<Response> {
+    poll_fn(|context| match exchange.is_there() {
+        true => working.as_mut().poll(context).map(Some),
+        false => Poll::Ready(None),
     })
     .await
 }
 
 /// `until`: when the caller of gRPC gives up.
-async fn respond(setup: &Setup, stream: &Responder, response: Response, is_head: bool, until: Option<Instant>) {
-    let Response { mut head, body, idle, place: _place, mut note } = response;
+async fn respond(setup: &Setup, exchange: Exchange, response: Response, is_head: bool, until: Option<Instant>) {
+    let Response { mut head, body, idle, place: _place, mut records } = response;
     let over = frame(&mut head, &body, is_head);
-    let Ok(outgoing) = stream.respond(&head, over) else { return };
+    if exchange.respond(&head, over).is_err() {
+        return;
+    }
     if over {
-        note.iter_mut().for_each(|note| note.sent(0, true));
+        records.sent(0, true);
         return;
     }
     let mut body = grpc::Ending::new(&head, body, until);
-    let mut sending = Sending::new(outgoing, Patience::new(idle, setup.rate));
+    let mut sending = Sending::new(exchange, Patience::new(idle, setup.rate));
     let outcome = poll_fn(|context| sending.poll(&mut body, context)).await;
-    note.iter_mut().for_each(|note| note.sent(sending.sent(), outcome.is_ok()));
+    records.sent(sending.sent(), outcome.is_ok());
     match outcome {
         Ok(()) => {}
         Err(Unsent::Source(error)) => tracing::debug!(%error, "a response broke off"),
         Err(Unsent::Slow(time)) => tracing::debug!(?time, "a client reads too slowly"),
-        Err(Unsent::Refused(_)) => {}
+        Err(Unsent::Refused) => {}
     }
 }
 
@@ -158,31 +140,27 @@ fn frame(head: &mut ResponseHead, body: &Body, is_head: bool) -> bool {
 }
 
 /// Answers an extended CONNECT with 200 instead of 101 (RFC 8441, section 5), and passes bytes on.
-async fn tunnelled(
-    setup: &Setup,
-    stream: &Responder,
-    mut head: ResponseHead,
-    endpoint: upgrade::Tunnel,
-    incoming: RecvStream,
-) {
+async fn tunnelled(setup: &Setup, exchange: &Exchange, mut head: ResponseHead, endpoint: upgrade::Tunnel) {
     head.status = StatusCode::OK;
     head.fields.remove(Known::WebSocketAccept);
-    let Ok(outgoing) = stream.respond(&head, false) else { return };
-    let client = upgrade::Duplex::Http2(Box::new(Duplex::new(incoming, outgoing)));
+    if exchange.respond(&head, false).is_err() {
+        return;
+    }
+    let client = upgrade::Duplex::Client(Box::new(Passage::new(exchange.clone())));
     let mut open = setup.drain.open();
     if let Err(error) = endpoint.run(client, |waker| open.ending(waker)).await {
         tracing::debug!(%error, "a tunnel ended");
-        stream.reset(Reason::CANCEL);
+        exchange.reset(reason::CANCEL);
     }
 }
 
 /// Answers what could not be understood. What is malformed is an error of its stream (RFC 9113, section 8.1.1).
-async fn refuse(setup: &Setup, stream: &Responder, error: &RequestError) {
+async fn refuse(setup: &Setup, exchange: Exchange, error: &RequestError) {
     proxy::unread(&setup.worker, &setup.client, error);
     let response = reply::error(error, "", reply::Form::Text);
     setup.worker.metrics.answered(response.head.status, Duration::ZERO);
     match error {
-        RequestError::Malformed(_) => stream.reset(Reason::PROTOCOL_ERROR),
-        _ => respond(setup, stream, response, false, None).await,
+        RequestError::Malformed(_) => exchange.reset(reason::PROTOCOL_ERROR),
+        _ => respond(setup, exchange, response, false, None).await,
     }
 }
