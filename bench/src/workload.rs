@@ -201,7 +201,8 @@ pub(crate) fn all() -> Vec<Workload> {
     all
 }
 
-/// A workload whose contenders are Moongate in several sizes.
+/// A workload whose contenders are Moongate in several sizes, and nginx in the first and the last of them: what more
+/// connections cost the kernel, and more memory the processor, others pay as well.
 fn growing(
     name: &'static str,
     about: &'static str,
@@ -209,7 +210,12 @@ fn growing(
     shape: impl Fn(usize) -> Shape,
     load: Load,
 ) -> Workload {
-    let label = |it: usize| format!("{name}-{it}");
-    let contender = |it: &usize| contender(label(*it), Kind::Moongate, shape(*it), &label(of[0]));
-    Workload { name, about, measure: Measure::Load(load), contenders: of.iter().map(contender).collect() }
+    let least = of.iter().min().copied().unwrap_or_default();
+    let most = of.iter().max().copied().unwrap_or_default();
+    let grown = |before: &str, kind, size: &usize| {
+        contender(format!("{before}-{size}"), kind, shape(*size), &format!("{before}-{least}"))
+    };
+    let mut contenders: Vec<Contender> = of.iter().map(|size| grown(name, Kind::Moongate, size)).collect();
+    contenders.extend([least, most].iter().map(|size| grown("nginx", Kind::Nginx, size)));
+    Workload { name, about, measure: Measure::Load(load), contenders }
 }

@@ -17,8 +17,12 @@ use crate::timer::Timer;
 /// be kept while the request is worked on.
 const HEAD: usize = 8 << 10;
 
-/// Bytes to read at once while a body comes: of large bodies most of the cost is by the read.
-const BODY: usize = 256 << 10;
+/// Bytes to read at once while a body comes: of large bodies most of the cost is by the read. Half of this costs a quarter
+/// more, twice as much no less. A body of a round length takes no read more for the head before it.
+const BODY: usize = (512 + 8) << 10;
+
+/// The same where what was read stays where it is until the other side takes it, as with HTTP/2.
+const LENT_BODY: usize = 256 << 10;
 
 /// The same where the other side takes them more slowly than they come: what it has not taken has to be kept.
 const SLOW_BODY: usize = 64 << 10;
@@ -73,6 +77,38 @@ impl Shared {
     }
 }
 
+/// Reads to the place that the connections of a thread share, behind what is there already: so what came before is copied, and
+/// both are what is given back. None: the other side has ended.
+pub(crate) fn poll_shared(
+    stream: &mut Stream,
+    before: &[u8],
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Option<BytesMut>>> {
+    let read = Shared::with(|shared| {
+        let place = shared.place(before.len() + SLOW_BODY);
+        place.extend_from_slice(before);
+        let read = pin!(stream.read_buf(&mut (&mut *place).limit(SLOW_BODY))).poll(context);
+        if let Poll::Ready(Ok(read @ 1..)) = read {
+            return Poll::Ready(Ok(Some(place.split_to(before.len() + read))));
+        }
+        place.clear();
+        read.map_ok(|_| None)
+    });
+    // At the end of the thread there is nobody to read for.
+    read.unwrap_or(Poll::Ready(Ok(None)))
+}
+
+/// An empty buffer to write heads to.
+pub(crate) fn spare() -> Vec<u8> {
+    Shared::with(|shared| shared.spare.pop()).flatten().unwrap_or_else(|| Vec::with_capacity(1024))
+}
+
+/// A buffer that is written, for whoever is next.
+pub(crate) fn put_by(mut buffer: Vec<u8>) {
+    buffer.clear();
+    Shared::put_by(buffer);
+}
+
 /// A connection with its buffers.
 pub struct Connection {
     stream: Stream,
@@ -89,8 +125,9 @@ pub struct Connection {
     /// And what behind that: the end of a chunk.
     tail: &'static [u8],
     ended: bool,
-    /// Bytes of a body to read at once.
+    /// Bytes of a body to read at once, and what that may grow to.
     appetite: usize,
+    most: usize,
     /// For whatever it waits for.
     pub timer: Timer,
 }
@@ -113,6 +150,7 @@ impl Connection {
             tail: b"",
             ended: false,
             appetite: BODY,
+            most: BODY,
             timer: Timer::default(),
         }
     }
@@ -126,9 +164,15 @@ impl Connection {
     pub fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let read = self.poll_read(self.appetite, context);
         if matches!(read, Poll::Ready(Ok(read)) if read == self.appetite) {
-            self.appetite = (self.appetite * 2).min(BODY);
+            self.appetite = (self.appetite * 2).min(self.most);
         }
         read
+    }
+
+    /// The message that comes next is for somebody who takes its body at once or (`lent`) later, from where it was read to.
+    pub fn begin(&mut self, lent: bool) {
+        self.most = if lent { LENT_BODY } else { BODY };
+        self.appetite = self.most;
     }
 
     /// Whoever takes what is read from here is slow.
@@ -195,8 +239,7 @@ impl Connection {
     /// Where a head, or another line, is put behind what is to be written.
     pub fn output(&mut self) -> &mut Vec<u8> {
         if self.output.capacity() == 0 {
-            self.output =
-                Shared::with(|shared| shared.spare.pop()).flatten().unwrap_or_else(|| Vec::with_capacity(1024));
+            self.output = spare();
         }
         &mut self.output
     }
@@ -240,8 +283,11 @@ impl Connection {
         while !self.is_flushed() {
             let head = &self.output[self.written..];
             let stream = Pin::new(&mut self.stream);
+            // A plain write tells by itself that no more goes in, so that it need not be tried.
             let wrote = if self.piece.is_empty() && self.tail.is_empty() {
                 stream.poll_write(context, head)
+            } else if head.is_empty() && self.tail.is_empty() {
+                stream.poll_write(context, &self.piece)
             } else {
                 let parts = [IoSlice::new(head), IoSlice::new(&self.piece), IoSlice::new(self.tail)];
                 stream.poll_write_vectored(context, &parts)
@@ -267,9 +313,7 @@ impl Connection {
         }
         // Nothing is left of it, but it would keep all of what it was a part of.
         self.piece = Bytes::new();
-        let mut output = std::mem::take(&mut self.output);
-        output.clear();
-        Shared::put_by(output);
+        put_by(std::mem::take(&mut self.output));
         self.written = 0;
         // Only TLS has something of its own to flush.
         Pin::new(&mut self.stream).poll_flush(context)

@@ -269,6 +269,13 @@ impl Fields {
         self.place(name.known, name_at, value_at, true);
     }
 
+    /// As [`Fields::append`], with the number of a name that was looked up before.
+    pub(crate) fn append_known(&mut self, known: Known, name: &[u8], value: &[u8]) {
+        debug_assert!(Known::of(name) == known && is_name(name) && is_value(value), "{name:?}: {value:?}");
+        let (name_at, value_at) = self.put(name, value);
+        self.place(known, name_at, value_at, true);
+    }
+
     /// Writes a line behind the text; where its name and value are.
     fn put(&mut self, name: &[u8], value: &[u8]) -> (Range<usize>, Range<usize>) {
         let start = self.text.len();

@@ -68,10 +68,14 @@ pub enum Known {
     UserAgent,
     /// `referer`.
     Referer,
+    /// `traceparent`.
+    TraceParent,
+    /// `tracestate`.
+    TraceState,
 }
 
 /// The names in the order of [`Known`].
-const NAMES: [(&str, Known); 32] = [
+const NAMES: [(&str, Known); 34] = [
     ("", Known::Other),
     ("host", Known::Host),
     ("connection", Known::Connection),
@@ -104,36 +108,55 @@ const NAMES: [(&str, Known); 32] = [
     ("sec-websocket-version", Known::WebSocketVersion),
     ("user-agent", Known::UserAgent),
     ("referer", Known::Referer),
+    ("traceparent", Known::TraceParent),
+    ("tracestate", Known::TraceState),
 ];
 
-/// A name in words of eight bytes, the last of which may overlap the one before, for names of at least eight bytes; and in
-/// which bits of each the case is.
+/// A name in words that may overlap, as long as it has room for (see [`Folded::width`]), and in which bits of each the case
+/// is.
 struct Folded {
-    text: &'static str,
+    length: usize,
     words: [u64; 3],
     cases: [u64; 3],
 }
 
 static FOLDED: [Folded; NAMES.len()] = {
-    const NONE: Folded = Folded { text: "", words: [0; 3], cases: [0; 3] };
+    const NONE: Folded = Folded { length: 0, words: [0; 3], cases: [0; 3] };
     let mut all = [NONE; NAMES.len()];
     let mut at = 0;
     while at < NAMES.len() {
-        all[at] = Folded::new(NAMES[at].0);
+        all[at] = Folded::new(NAMES[at].0.as_bytes());
+        at += 1;
+    }
+    all
+};
+
+/// The longest name.
+const LONGEST: usize = 24;
+
+/// The only name of a length, whose first letter has these lower five bits, that it may be.
+static CANDIDATES: [[Known; 32]; LONGEST + 1] = {
+    let mut all = [[Known::Other; 32]; LONGEST + 1];
+    let mut at = 1;
+    while at < NAMES.len() {
+        let (name, known) = (NAMES[at].0.as_bytes(), NAMES[at].1);
+        let place = &mut all[name.len()][(name[0] & 31) as usize];
+        assert!(matches!(place, Known::Other), "two names of one length begin with one letter");
+        *place = known;
         at += 1;
     }
     all
 };
 
 impl Folded {
-    const fn new(text: &'static str) -> Folded {
+    const fn new(name: &[u8]) -> Folded {
         let (mut words, mut cases) = ([0; 3], [0; 3]);
-        let bytes = text.as_bytes();
+        let width = Folded::width(name.len());
         let mut word = 0;
-        while word < 3 && bytes.len() >= 8 {
+        while word < 3 && width > 0 {
             let mut at = 0;
-            while at < 8 {
-                let byte = bytes[Folded::start(bytes.len(), word) + at];
+            while at < width {
+                let byte = name[Folded::start(name.len(), width, word) + at];
                 words[word] |= (byte as u64) << (8 * at);
                 if byte.is_ascii_lowercase() {
                     cases[word] |= 0x20 << (8 * at);
@@ -142,67 +165,59 @@ impl Folded {
             }
             word += 1;
         }
-        Folded { text, words, cases }
+        Folded { length: name.len(), words, cases }
+    }
+
+    /// Bytes of a word of a name that has so many.
+    const fn width(length: usize) -> usize {
+        match length {
+            0 | 1 => 0,
+            2 | 3 => 2,
+            4..8 => 4,
+            _ => 8,
+        }
     }
 
     /// Where a word begins.
-    const fn start(length: usize, word: usize) -> usize {
-        let last = length - 8;
-        if word * 8 < last { word * 8 } else { last }
+    const fn start(length: usize, width: usize, word: usize) -> usize {
+        let last = length - width;
+        if word * width < last { word * width } else { last }
     }
 
     /// Whether it is this name, in any case.
     fn is(&self, name: &[u8]) -> bool {
-        if name.len() < 8 || name.len() > 24 || name.len() != self.text.len() {
-            return self.text.as_bytes().eq_ignore_ascii_case(name);
+        let length = name.len();
+        let last = |width: usize| length.wrapping_sub(width);
+        let same = |word: usize, here: Option<u64>| here.is_some_and(|it| it | self.cases[word] == self.words[word]);
+        if length != self.length {
+            return false;
         }
-        (0..3).all(|word| {
-            let here = name[Folded::start(name.len(), word)..].first_chunk::<8>();
-            here.is_some_and(|here| u64::from_le_bytes(*here) | self.cases[word] == self.words[word])
-        })
+        match Folded::width(length) {
+            8 => {
+                let at = |at: usize| name.get(at..)?.first_chunk().map(|it| u64::from_le_bytes(*it));
+                same(0, at(0)) && same(1, at(last(8).min(8))) && same(2, at(last(8).min(16)))
+            }
+            4 => {
+                let at = |at: usize| name.get(at..)?.first_chunk().map(|it| u32::from_le_bytes(*it).into());
+                same(0, at(0)) && same(1, at(last(4)))
+            }
+            2 => {
+                let at = |at: usize| name.get(at..)?.first_chunk().map(|it| u16::from_le_bytes(*it).into());
+                same(0, at(0)) && same(1, at(last(2)))
+            }
+            _ => false,
+        }
     }
 }
 
 impl Known {
     /// A name's number, whatever its case.
     pub fn of(name: &[u8]) -> Known {
-        // By length and first letter there is one candidate at most, and for most names that come with every message none.
-        let Some(first) = name.first() else { return Known::Other };
-        let candidate = match (name.len(), first | 0x20) {
-            (2, b't') => Known::Te,
-            (3, b'v') => Known::Via,
-            (4, b'h') => Known::Host,
-            (4, b'd') => Known::Date,
-            (5, b'a') => Known::Allow,
-            (6, b'a') => Known::Accept,
-            (6, b'c') => Known::Cookie,
-            (6, b's') => Known::Server,
-            (6, b'e') => Known::Expect,
-            (7, b'u') => Known::Upgrade,
-            (7, b't') => Known::Trailer,
-            (7, b'r') => Known::Referer,
-            (9, b'f') => Known::Forwarded,
-            (10, b'c') => Known::Connection,
-            (10, b'k') => Known::KeepAlive,
-            (10, b'u') => Known::UserAgent,
-            (11, b'r') => Known::RetryAfter,
-            (12, b'c') => Known::ContentType,
-            (12, b'x') => Known::XRequestId,
-            (14, b'c') => Known::ContentLength,
-            (14, b'h') => Known::Http2Settings,
-            (15, b'x') => Known::XForwardedFor,
-            (16, b'p') => Known::ProxyConnection,
-            (16, b'x') => Known::XForwardedHost,
-            (17, b't') => Known::TransferEncoding,
-            (17, b'x') => Known::XForwardedProto,
-            (17, b's') => Known::WebSocketKey,
-            (18, b'p') => Known::ProxyAuthenticate,
-            (19, b'p') => Known::ProxyAuthorization,
-            (20, b's') => Known::WebSocketAccept,
-            (21, b's') => Known::WebSocketVersion,
-            _ => return Known::Other,
-        };
-        if FOLDED[candidate as usize].is(name) { candidate } else { Known::Other }
+        let (Some(first), Some(candidates)) = (name.first(), CANDIDATES.get(name.len())) else { return Known::Other };
+        // For most names that come with every message there is none.
+        let candidate = candidates[usize::from(first & 31)];
+        let known = candidate != Known::Other && FOLDED[candidate as usize].is(name);
+        if known { candidate } else { Known::Other }
     }
 
     /// The name in lower case; empty for [`Known::Other`].

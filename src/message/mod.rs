@@ -64,6 +64,11 @@ impl Target {
         fine.then(|| Target::new(text))
     }
 
+    /// None: what is left where one was taken from.
+    fn nothing() -> Target {
+        Target { text: String::new(), start: 0, path: 0 }
+    }
+
     /// Both, as they are sent.
     pub fn as_str(&self) -> &str {
         &self.text[self.start..]
@@ -72,6 +77,11 @@ impl Target {
     /// Both, as they were before [`Target::cut`] if that has left a path that was there.
     pub fn whole(&self) -> &str {
         &self.text
+    }
+
+    /// The same, taken out.
+    pub fn into_whole(self) -> String {
+        self.text
     }
 
     /// The path, which begins with `/`.
@@ -123,6 +133,12 @@ impl RequestHead {
             fields: Fields::default(),
             upgrade: None,
         }
+    }
+
+    /// What is left where one was taken from. Nothing is allocated for it.
+    pub fn nothing() -> RequestHead {
+        let (version, fields) = (Version::Http11, Fields::default());
+        RequestHead { method: Method::GET, target: Target::nothing(), version, fields, upgrade: None }
     }
 
     /// The host asked for, with its port if the client wrote one.

@@ -2,12 +2,14 @@
 //!
 //! The loop waits for nobody: whatever a client can draw out happens in the connection's own task.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -23,6 +25,9 @@ use crate::stream::Stream;
 /// How long to wait after a failed accept: usually there are no file descriptors left, and that passes as
 /// connections close.
 const RETRY: Duration = Duration::from_millis(50);
+
+/// Connections between two glances at whether to stop, where another one is always waiting.
+const GLANCE: u32 = 32;
 
 /// A listening socket of one worker, and the listener that it is part of.
 pub struct Socket {
@@ -72,17 +77,28 @@ pub async fn accept<T, F, S>(
             return drop(stream.set_zero_linger());
         };
         let (open, serve) = (drain.open(), serve.clone());
-        drop(tokio::task::spawn_local(async move {
+        // In a box, because the runtime moves it three times when it begins, and as often when it ends.
+        drop(tokio::task::spawn_local(Box::pin(async move {
             if let Some(accepted) = establish(stream, peer, open, place, limits.header_timeout.0).await {
                 serve(accepted).await;
             }
-        }));
+        })));
     };
+    let mut stopping = pin!(async { drop(stop.wait_for(Option::is_some).await) });
+    let mut taken = 0;
     loop {
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            _ = stop.wait_for(Option::is_some) => break,
-        };
+        let next = poll_fn(|context| {
+            // Where there is always another connection the end has to be looked for, too, but not for each of them.
+            taken = (taken + 1) % GLANCE;
+            if taken == 0 && stopping.as_mut().poll(context).is_ready() {
+                return Poll::Ready(None);
+            }
+            match socket.poll_accept(context) {
+                Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+                Poll::Pending => stopping.as_mut().poll(context).map(|()| None),
+            }
+        });
+        let Some(accepted) = next.await else { break };
         match accepted {
             Ok((stream, peer)) => begin(stream, peer),
             Err(error) if is_of_one(&error) => {}

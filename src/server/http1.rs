@@ -145,17 +145,17 @@ async fn busy(
         link.borrow_mut().connection.keep();
         let working = pin!(proxy::handle(worker, client, received(*request, link)));
         let Some(response) = unless_gone(link, working).await else { return Ok(After::Over) };
-        let Response { head, body, idle, place, mut note } = response;
+        let Response { head, body, idle, place, mut records } = response;
         if let Body::Tunnel(tunnel) = body {
             encode::response(link.borrow_mut().connection.output(), &head);
-            note.iter_mut().for_each(|note| note.sent(0, true));
+            records.sent(0, true);
             return Ok(After::Tunnel(tunnel));
         }
         let patience = Patience::new(idle, rules.limits.min_rate.0);
         let mut sent = 0;
         let responded = respond(link, head, body, &asked, patience, open, &mut sent).await;
-        note.iter_mut().for_each(|note| note.sent(sent, responded.is_ok()));
-        drop((place, note));
+        records.sent(sent, responded.is_ok());
+        drop((place, records));
         if !responded? {
             // Who has said that this was the last request, and has sent it to its end, has nothing more to say.
             let over = !asked.keep_alive && is_finished(&link.borrow());

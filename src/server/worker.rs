@@ -19,6 +19,7 @@ use crate::plugin::{Engine, Instances};
 use crate::proxy::headers::Client;
 use crate::proxy::{Places, Worker, metrics};
 use crate::snapshot::Current;
+use crate::trace::{Recorder, Tracer};
 
 /// How often a worker looks for what it can let go of.
 const TIDY: Duration = Duration::from_secs(1);
@@ -39,6 +40,8 @@ pub struct Setup {
     pub places: std::sync::Arc<Places>,
     /// Where a line for each request goes, if it does.
     pub log: Option<std::sync::Arc<Log>>,
+    /// Where traces go, if there are any.
+    pub tracer: Option<Tracer>,
     /// Becomes true when it is to end, and how long that may take.
     pub stop: watch::Receiver<Option<Duration>>,
 }
@@ -55,9 +58,10 @@ pub fn start(setup: Setup) -> Result<JoinHandle<()>> {
 }
 
 async fn run(setup: Setup) {
-    let Setup { index, sockets, current, engine, metrics, places, log, mut stop } = setup;
+    let Setup { index, sockets, current, engine, metrics, places, log, tracer, mut stop } = setup;
     let plugins = Instances::new(engine, Some(index));
-    let worker = Rc::new(Worker::new(current, plugins, metrics, places, log.map(Journal::new)));
+    let (journal, recorder) = (log.map(Journal::new), tracer.map(Recorder::new));
+    let worker = Rc::new(Worker::new(current, plugins, metrics, places, journal, recorder));
     let drain = Rc::new(Drain::default());
     let serve = {
         let worker = worker.clone();
@@ -119,6 +123,7 @@ async fn serve(accepted: accept::Accepted, worker: Rc<Worker>) {
                 tracing::info!(client = %peer, too_many = offence.name(), "client connection ended");
             }
             End::Failed(error) => tracing::debug!(client = %peer, %error, "client connection ended"),
+            End::Broken(code) => tracing::debug!(client = %peer, code, "client connection broke the protocol"),
             End::Silent(why) => tracing::debug!(client = %peer, why, "client connection ended"),
         }
     }

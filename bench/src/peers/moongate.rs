@@ -10,6 +10,9 @@ use super::{Layout, Missing, skip, succeed};
 /// What turns the access log on. A build that does not know it yet is measured without, and the notes say so.
 const ACCESS_LOG: &str = "[access_log]\npath = \"logs/access.log\"\n";
 
+/// The variable with what is to be added to the configuration, so that `bench count` tells what that costs.
+const MORE: &str = "MOONGATE_BENCH_CONFIG";
+
 /// Writes it, and tells the arguments.
 pub(super) fn write(layout: &Layout<'_>, notes: &mut Vec<String>) -> Result<Vec<String>, Missing> {
     let shape = layout.shape;
@@ -55,6 +58,11 @@ filters = [{filters}]
     }
     if shape.routes.max(shape.services) == 0 {
         text.push_str("[[routes]]\npath_prefix = \"/bench\"\nservice = \"s0\"\n");
+    }
+    if let Ok(more) = std::env::var(MORE) {
+        notes.push(format!("Moongate has {} besides", more.replace('\n', "; ")));
+        text.push_str(&more);
+        text.push('\n');
     }
     // The binary is asked what it can do, because this crate does not know which one it measures.
     let accepted = |name: &str, text: &str| -> Result<Result<String>> {

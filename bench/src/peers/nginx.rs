@@ -14,7 +14,26 @@ pub(super) fn write(layout: &Layout<'_>) -> Result<Vec<String>> {
     for origin in layout.origins {
         let _ = writeln!(servers, "        server {origin};");
     }
-    let keep = layout.origins.len().max(128);
+    let (routes, services) = (layout.shape.routes, layout.shape.services);
+    // What is kept for each service is memory from the start, and only few requests go to one at the same time.
+    let keep = if services > 0 { 16 } else { layout.origins.len().max(128) };
+    let (mut upstreams, mut locations) = (String::new(), String::new());
+    for nth in 0..services.max(1) {
+        let _ = writeln!(
+            upstreams,
+            "    upstream s{nth} {{
+{servers}        keepalive {keep};
+        keepalive_requests 1000000000;
+    }}"
+        );
+    }
+    for nth in 0..routes.max(services) {
+        let service = if services > 0 { nth } else { 0 };
+        let _ = writeln!(locations, "        location /bench/r{nth} {{ proxy_pass http://s{service}; }}");
+    }
+    if locations.is_empty() {
+        locations.push_str("        location / { proxy_pass http://s0; }\n");
+    }
     let text = format!(
         "daemon off;
 worker_processes {workers};
@@ -32,26 +51,19 @@ http {{
     fastcgi_temp_path fastcgi;
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
-    upstream origin {{
-{servers}        keepalive {keep};
-        keepalive_requests 1000000000;
-    }}
-    server {{
+{upstreams}    server {{
         listen {plain} backlog=4096;
         listen {http2} http2 backlog=4096;
         listen {tls} ssl backlog=4096;
         ssl_certificate {certificate};
         ssl_certificate_key {key};
         ssl_protocols TLSv1.2 TLSv1.3;
-        location / {{
-            proxy_pass http://origin;
-            proxy_http_version 1.1;
-            proxy_set_header Connection \"\";
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_request_buffering off;
-        }}
-    }}
+        proxy_http_version 1.1;
+        proxy_set_header Connection \"\";
+        proxy_set_header Host $http_host;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_request_buffering off;
+{locations}    }}
 }}
 ",
         workers = layout.shape.workers,
