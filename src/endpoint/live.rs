@@ -238,6 +238,11 @@ impl Live {
         (self.strikes.load(Relaxed) & COUNT, Trouble::of(self.rare.trouble.load(Relaxed)))
     }
 
+    /// Whether the last thing that is known of it is that no connection could be made.
+    pub fn unreachable(&self) -> bool {
+        matches!(self.strikes(), (1.., Some(Trouble::Connect)))
+    }
+
     /// Whether it answered well although ejected.
     pub(super) fn proved(&self) -> bool {
         self.strikes.load(Relaxed) & PROVED != 0
@@ -412,10 +417,11 @@ impl InFlight {
 
     /// No connection, no response, not in time, or not all of it.
     pub fn failed(&self, trouble: Trouble) {
-        let Endpoint { live, settings, .. } = &*self.endpoint;
+        let Endpoint { live, settings, retained, .. } = &*self.endpoint;
         live.fail();
         if self.outcome.replace(Outcome::Failed) != Outcome::Failed {
-            live.strike(trouble, settings.outlier.consecutive);
+            let last_word = *retained && trouble == Trouble::Connect;
+            live.strike(trouble, if last_word { 1 } else { settings.outlier.consecutive });
         }
     }
 }

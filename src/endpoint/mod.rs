@@ -26,6 +26,8 @@ pub struct Endpoint {
     pub live: Arc<Live>,
     /// How it is treated; the same for all of a service.
     pub settings: Arc<Settings>,
+    /// It vanished from the registry and may be gone: the first failed connection decides.
+    pub retained: bool,
 }
 
 /// The endpoints of a service at one moment, in the order of their addresses.
@@ -39,28 +41,31 @@ pub struct Endpoints {
 impl Endpoints {
     /// Those of a service that nobody has heard of before.
     pub fn new(service: &registry::Service, settings: &Arc<Settings>, alarm: &Arc<Notify>) -> Endpoints {
-        Endpoints::following(None, service, settings, alarm)
+        Endpoints::following(&[], &service.endpoints, false, settings, alarm)
     }
 
-    /// The list that follows `before`, whose endpoints lend their live figures to those of the same address. `alarm` is
-    /// for the new ones: notified when there is something to judge, see [`standing`].
-    pub fn following(
-        before: Option<&Endpoints>,
-        service: &registry::Service,
+    /// The list that follows those in `before`, whose endpoints lend their live figures to those of the same address.
+    /// `alarm` is for the new ones: notified when there is something to judge, see [`standing`].
+    pub fn following<'a>(
+        before: &[&Endpoints],
+        specs: impl IntoIterator<Item = &'a registry::Endpoint>,
+        retained: bool,
         settings: &Arc<Settings>,
         alarm: &Arc<Notify>,
     ) -> Endpoints {
         let endpoint = |spec: &registry::Endpoint| {
-            let known = before.and_then(|before| before.find(spec));
+            let known = before.iter().find_map(|before| before.find(spec));
+            let same =
+                |it: &Endpoint| it.spec == *spec && it.retained == retained && Arc::ptr_eq(&it.settings, settings);
             match known {
-                Some(known) if known.spec == *spec && Arc::ptr_eq(&known.settings, settings) => known.clone(),
+                Some(known) if same(known) => known.clone(),
                 known => {
                     let live = known.map_or_else(|| Arc::new(Live::new(alarm.clone())), |known| known.live.clone());
-                    Arc::new(Endpoint { spec: spec.clone(), live, settings: settings.clone() })
+                    Arc::new(Endpoint { spec: spec.clone(), live, settings: settings.clone(), retained })
                 }
             }
         };
-        Endpoints::of(service.endpoints.iter().map(endpoint))
+        Endpoints::of(specs.into_iter().map(endpoint))
     }
 
     /// A list of some of these, by index and in order.
@@ -83,7 +88,8 @@ impl Endpoints {
         Endpoints { version: VERSIONS.fetch_add(1, Relaxed), list: list.collect() }
     }
 
-    fn find(&self, spec: &registry::Endpoint) -> Option<&Arc<Endpoint>> {
+    /// The one of this address and scheme.
+    pub fn find(&self, spec: &registry::Endpoint) -> Option<&Arc<Endpoint>> {
         // A registry's lists are ordered by address, see `registry::Service`.
         let at = self.list.binary_search_by(|it| it.spec.address.cmp(&spec.address)).ok()?;
         Some(&self.list[at]).filter(|it| it.spec.scheme == spec.scheme)
@@ -110,7 +116,7 @@ pub(crate) mod tests {
             zone: "".into(),
             labels: Vec::new(),
         };
-        registry::Service { endpoints: ports.iter().map(endpoint).collect() }
+        registry::Service { endpoints: ports.iter().map(endpoint).collect(), ..Default::default() }
     }
 
     /// An endpoint with these settings.
@@ -130,12 +136,12 @@ pub(crate) mod tests {
         let (settings, alarm) = (Arc::default(), Arc::default());
         let before = Endpoints::new(&service(&[1, 2]), &settings, &alarm);
         let request = before[1].admit().unwrap();
-        let after = Endpoints::following(Some(&before), &service(&[2, 3]), &settings, &alarm);
+        let after = Endpoints::following(&[&before], &service(&[2, 3]).endpoints, false, &settings, &alarm);
         assert!(Arc::ptr_eq(&after[0], &before[1]));
         assert_eq!((after[0].live.inflight(), after[1].live.inflight()), (1, 0));
         assert_ne!(after.version, before.version);
         let settings = Arc::new(Settings { max_requests: 1, ..Settings::default() });
-        let changed = Endpoints::following(Some(&after), &service(&[2, 3]), &settings, &alarm);
+        let changed = Endpoints::following(&[&after], &service(&[2, 3]).endpoints, false, &settings, &alarm);
         assert!(changed[0].admit().is_none());
         drop(request);
         assert!(changed[0].admit().is_some());

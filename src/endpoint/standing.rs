@@ -358,8 +358,8 @@ mod tests {
         case.rest();
         let outlier = Outlier { consecutive: 0, ..Outlier::default() };
         let settings = Arc::new(Settings { outlier, ..settings() });
-        let Endpoint { spec, live, .. } = &*case.endpoint;
-        case.endpoint = Arc::new(Endpoint { spec: spec.clone(), live: live.clone(), settings });
+        let Endpoint { spec, live, retained, .. } = &*case.endpoint;
+        case.endpoint = Arc::new(Endpoint { spec: spec.clone(), live: live.clone(), settings, retained: *retained });
         assert_eq!(case.changes(), [Change::Returned("the configuration has changed")]);
         assert_eq!(case.fails(100).changes(), []);
     }

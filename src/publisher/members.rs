@@ -28,7 +28,8 @@ pub(super) fn outdated(service: &Service, verdicts: &Verdicts, now: Moment) -> b
     service.all.iter().any(|endpoint| {
         let id = endpoint.live.id;
         let standing = service.standings.get(&id).unwrap_or(&nothing);
-        standing.outdated(endpoint, verdict(endpoint, verdicts), now.instant)
+        endpoint.retained && endpoint.live.unreachable()
+            || standing.outdated(endpoint, verdict(endpoint, verdicts), now.instant)
     })
 }
 
@@ -46,7 +47,8 @@ pub(super) fn judge(
         let before = known.and_then(|known| known.standings.get(&id));
         let mut standing = before.cloned().unwrap_or_default();
         // Whoever comes when others are there already is new; where all are, they are equals.
-        let joins = known.is_some_and(|known| !known.all.is_empty() && !known.all.has(endpoint));
+        let joins = known
+            .is_some_and(|known| !known.all.is_empty() && !known.all.has(endpoint) && !known.retained.has(endpoint));
         if joins {
             standing.warm_up(endpoint.settings.slow_start, now.instant);
         }
@@ -116,6 +118,9 @@ mod tests {
             spec,
             registry: None,
             all,
+            retained: Arc::new(many(Settings::default(), &[])),
+            given_up: Vec::new(),
+            makeshift: false,
             endpoints,
             standings,
             panic,
@@ -124,6 +129,7 @@ mod tests {
             budget,
             connector: crate::tls::Connector::load("test", &Default::default()).ok().unwrap().0,
             implicit: None,
+            series: 0,
         }
     }
 

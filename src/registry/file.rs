@@ -3,6 +3,7 @@
 //! ```toml
 //! [services.shop]
 //! endpoints = [
+//!     "127.0.0.1:3000",
 //!     { address = "127.0.0.1:3001", weight = 3, zone = "a", scheme = "http", labels = { version = "2" } },
 //! ]
 //! ```
@@ -12,8 +13,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::{fs, io};
+use std::{fmt, fs, io};
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tokio::sync::watch::Sender;
 use toml::Spanned;
@@ -33,8 +36,11 @@ struct WrittenServices {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenService {
-    endpoints: Vec<Spanned<WrittenEndpoint>>,
+    endpoints: Vec<Spanned<AddressOrTable>>,
 }
+
+/// An endpoint by its address alone, or with all that can be said of it.
+struct AddressOrTable(WrittenEndpoint);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,10 +62,40 @@ fn one() -> u16 {
     1
 }
 
+// By hand: `untagged` would say "did not match any variant" at the whole value, for a mistake anywhere within.
+impl<'de> Deserialize<'de> for AddressOrTable {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Written;
+
+        impl<'de> Visitor<'de> for Written {
+            type Value = AddressOrTable;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an address like \"127.0.0.1:8080\" or a table like { address = \"127.0.0.1:8080\" }")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<AddressOrTable, E> {
+                let address = parse_address(text).map_err(E::custom)?;
+                let (zone, scheme, labels) = ("".into(), Scheme::default(), BTreeMap::new());
+                Ok(AddressOrTable(WrittenEndpoint { address, weight: one(), zone, scheme, labels }))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<AddressOrTable, A::Error> {
+                WrittenEndpoint::deserialize(MapAccessDeserializer::new(map)).map(AddressOrTable)
+            }
+        }
+
+        from.deserialize_any(Written)
+    }
+}
+
 /// The address of an endpoint, with a port.
 pub(crate) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
-    let text = String::deserialize(from)?;
-    let wrong = |why: &str| Err(serde::de::Error::custom(format!("{text:?} {why}")));
+    parse_address(&String::deserialize(from)?).map_err(D::Error::custom)
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = |why: &str| Err(format!("{text:?} {why}"));
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() == 0 => wrong("has port 0, which nobody can connect to"),
         Ok(address) => Ok(address),
@@ -73,7 +109,7 @@ pub(crate) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, 
 /// The weight of an endpoint.
 pub(crate) fn weight<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
     let number = i64::deserialize(from)?;
-    let wrong = |_| serde::de::Error::custom(format!("{number} is not a number from 0 to 65535"));
+    let wrong = |_| Error::custom(format!("{number} is not a number from 0 to 65535"));
     u16::try_from(number).map_err(wrong)
 }
 
@@ -98,7 +134,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Services, Mistakes> {
         let mut endpoints = Vec::with_capacity(service.endpoints.len());
         for written in service.endpoints {
             let at = written.span();
-            let WrittenEndpoint { address, weight, zone, scheme, labels } = written.into_inner();
+            let AddressOrTable(WrittenEndpoint { address, weight, zone, scheme, labels }) = written.into_inner();
             if let Some(first) = first.get(&address) {
                 let line = document.line(first);
                 let at = document.value_of(&at, "address").unwrap_or(at);
@@ -110,7 +146,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Services, Mistakes> {
             endpoints.push(Endpoint { address, scheme, weight, zone, labels: labels.into_iter().collect() });
         }
         endpoints.sort_by_key(|it| it.address);
-        services.insert(name.0, Arc::new(Service { endpoints }));
+        services.insert(name.0, Arc::new(Service { endpoints, ..Service::default() }));
     }
     if all.is_empty() { Ok(services) } else { Err(mistakes(all)) }
 }
@@ -232,6 +268,15 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_may_be_its_address_alone() {
+        let text = "[services.a]\nendpoints = [\"127.0.0.1:2\", { address = \"127.0.0.1:1\", weight = 3 }]";
+        let services = parse(text, Path::new("s.toml")).unwrap();
+        let table =
+            "[services.a]\nendpoints = [{ address = \"127.0.0.1:2\" }, { address = \"127.0.0.1:1\", weight = 3 }]";
+        assert_eq!(services, parse(table, Path::new("s.toml")).unwrap());
+    }
+
+    #[test]
     fn mistakes_name_their_key() {
         let text = r#"
             [services.a]
@@ -249,6 +294,11 @@ mod tests {
              services.a.endpoints[2].address: missing key \"address\"\n\
              services.\"b/c\": \"b/c\" is not a service's name: at least one character, no \"/\"\n\
              service: unknown key \"service\"; did you mean \"services\"?\n"
+        );
+        assert_eq!(
+            wrong("[services.a]\nendpoints = [\"web:80\", 7]"),
+            "services.a.endpoints[0]: \"web:80\" names a host; write its IP address, as in 127.0.0.1:8080\n\
+             services.a.endpoints[1]: expected an address like \"127.0.0.1:8080\" or a table like { address = \"127.0.0.1:8080\" }, found integer 7\n"
         );
         let twice = "[services.a]\nendpoints = [{ address = \"[::1]:1\" },\n{ address = \"[::1]:1\" }]";
         let expected =

@@ -8,8 +8,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+
+use crate::config::Layout;
 
 pub mod file;
 pub mod layouts;
@@ -19,11 +22,64 @@ pub mod zookeeper;
 /// All services of a source, by name. A name is an opaque, non-empty UTF-8 string without `/`.
 pub type Services = HashMap<Arc<str>, Arc<Service>>;
 
-/// The endpoints of one service, ordered by address, each address once. May be empty.
+/// One service and its endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// See above.
+    /// Ordered by address, each address once. May be empty.
     pub endpoints: Vec<Endpoint>,
+    /// Those that vanished but may still live, in the same order; none of them is among `endpoints`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retained: Vec<Retained>,
+    /// How they are written, where that can differ: each layout once, in order. Empty without endpoints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layouts: Vec<Layout>,
+    /// How many more there are that the registry says are not to be used now.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub out: u32,
+}
+
+/// An endpoint that vanished from its registry without anybody having taken it away. It is a way out where a service has
+/// no other endpoints, and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retained {
+    /// What the registry said of it last.
+    pub endpoint: Endpoint,
+    /// How it vanished.
+    pub vanished: Vanished,
+    /// When.
+    pub since: SystemTime,
+    /// When it is forgotten.
+    pub until: SystemTime,
+}
+
+/// How an endpoint vanished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Vanished {
+    /// A moment ago: what else vanishes with it will tell how.
+    Now,
+    /// With all else that its registrar's session held: the session has ended.
+    Session,
+    /// While the registry could not be followed, and with it all that its registrar's session held.
+    Unseen,
+    /// With so much else that the registry itself must have been emptied.
+    Emptied,
+}
+
+impl Vanished {
+    /// The rest of a sentence that begins with the endpoint.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Vanished::Now => "vanished a moment ago",
+            Vanished::Session => "vanished with its registrar's session",
+            Vanished::Unseen => "vanished while the registry could not be followed",
+            Vanished::Emptied => "vanished when the registry was emptied",
+        }
+    }
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What a registry says of one endpoint.
@@ -108,4 +164,8 @@ pub struct Stats {
     pub publishes: AtomicU64,
     /// Times the source's task had to be started again.
     pub restarts: AtomicU64,
+    /// Endpoints that vanished without having been taken away.
+    pub vanished: AtomicU64,
+    /// Times the registry was found emptied.
+    pub emptied: AtomicU64,
 }

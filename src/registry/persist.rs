@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{Services, State, View, layouts};
+use super::{Service, Services, State, View, layouts};
 
 /// Grows when an older gateway could misread the file.
 const FORMAT: u32 = 1;
@@ -65,7 +65,12 @@ pub fn load(path: &Path, root: &str) -> Result<Option<Services>> {
         services.retain(|name, _| !name.is_empty() && !name.contains('/'));
         for service in services.values_mut() {
             // A hand may have edited the file, and others rely on the order.
-            *service = Arc::new(layouts::service(&service.endpoints));
+            let endpoints = layouts::in_order(service.endpoints.iter().cloned());
+            let mut retained = service.retained.clone();
+            retained.sort_by_key(|it| it.endpoint.address);
+            retained.dedup_by_key(|it| it.endpoint.address);
+            retained.retain(|it| endpoints.iter().all(|one| one.address != it.endpoint.address));
+            *service = Arc::new(Service { endpoints, retained, ..Service::clone(service) });
         }
         Ok(services)
     };
@@ -144,8 +149,9 @@ mod tests {
 
     fn services(names: &[&str]) -> Services {
         let body = br#"{"Attrs":{"weight":"3","zone":"z","k":"v"}}"#;
-        let endpoint = layouts::endpoint(Layout::Auto, "10.0.0.1:80", body).unwrap();
-        names.iter().map(|name| (Arc::from(*name), Arc::new(layouts::service([&endpoint])))).collect()
+        let znode = layouts::read(Layout::Auto, "10.0.0.1:80", body).unwrap();
+        let service = || Arc::new(layouts::service([("10.0.0.1:80", &znode)].into_iter(), |_| None));
+        names.iter().map(|name| (Arc::from(*name), service())).collect()
     }
 
     #[test]

@@ -4,53 +4,32 @@
 //! The name alone is enough, since other registrars write the same names with another body or none. Registrator never
 //! changes a body, leaves `Tags` and `Attrs` null when they are empty, and does not bracket IPv6 addresses.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::Reason;
-use crate::registry::{Endpoint, Scheme};
+use super::found::{Found, string, text, texts};
+use super::{Reason, Znode};
+use crate::config::Layout;
 
 /// The address is the name's, else the body's; the rest is the body's, as far as it can be understood.
-pub(super) fn endpoint(child: &str, body: &[u8]) -> Result<Endpoint, Reason> {
+pub(super) fn read(child: &str, body: Option<Map<String, Value>>) -> Result<Znode, Reason> {
     // Fields are taken one by one: a field of an unexpected type must not cost the others.
-    let body = match serde_json::from_slice(body) {
-        Ok(Value::Object(body)) => body,
-        _ => Map::new(),
-    };
+    let body = body.unwrap_or_default();
     let address = address(child).or_else(|| body_address(&body)).ok_or(Reason::NoAddress)?;
-    if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
-        return Err(Reason::NotConnectable);
-    }
-    let mut attrs = attributes(&body);
-    let weight = attrs.get("weight").and_then(|weight| weight.trim().parse().ok());
-    if weight.is_some() {
-        attrs.remove("weight");
-    }
-    let zone = ["zone", "region"].iter().find(|name| attrs.get(**name).is_some_and(|zone| !zone.is_empty()));
-    let zone = zone.and_then(|name| attrs.remove(*name)).unwrap_or_default();
-    if attrs.get("scheme").is_some_and(|scheme| scheme == "http") {
-        attrs.remove("scheme");
-    }
+    let mut labels = texts(&body, "Attrs");
     // An attribute of the same name was set on purpose and stays.
     for (name, value) in [("tags", tags(&body)), ("container", string(&body, "ContainerID").to_owned())] {
         if !value.is_empty() {
-            attrs.entry(name.to_owned()).or_insert(value);
+            labels.entry(name.to_owned()).or_insert(value);
         }
     }
-    Ok(Endpoint {
-        address,
-        scheme: Scheme::Http,
-        weight: weight.unwrap_or(1),
-        zone: zone.into(),
-        labels: attrs.into_iter().map(|(name, value)| (Arc::from(name), Arc::from(value))).collect(),
-    })
+    let (host, port) = (address.ip().to_string(), address.port().into());
+    Found { host, port, scheme: None, labels }.read(Layout::Registrator)
 }
 
 /// `1.2.3.4:80`, `[2001:db8::1]:80`, or `2001:db8::1:80`, whose last group is the port.
-fn address(name: &str) -> Option<SocketAddr> {
+pub(super) fn address(name: &str) -> Option<SocketAddr> {
     let (ip, port) = name.rsplit_once(':')?;
     let ip = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
     // `parse` would take a sign.
@@ -63,32 +42,23 @@ fn body_address(body: &Map<String, Value>) -> Option<SocketAddr> {
     Some(SocketAddr::new(string(body, "IP").parse().ok()?, port.try_into().ok()?))
 }
 
-fn attributes(body: &Map<String, Value>) -> BTreeMap<String, String> {
-    let attrs = body.get("Attrs").and_then(Value::as_object);
-    attrs.into_iter().flatten().map(|(name, value)| (name.clone(), text(value))).collect()
-}
-
-/// A string as it is, anything else as compact JSON.
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
 fn tags(body: &Map<String, Value>) -> String {
     let tags = body.get("Tags").and_then(Value::as_array);
     tags.into_iter().flatten().map(text).collect::<Vec<_>>().join(",")
 }
 
-/// Empty if there is no such string.
-fn string<'a>(body: &'a Map<String, Value>, field: &str) -> &'a str {
-    body.get(field).and_then(Value::as_str).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::tests::endpoint_of;
     use super::*;
+    use crate::registry::{Endpoint, Scheme};
 
     fn read(child: &str, body: &str) -> Endpoint {
-        endpoint(child, body.as_bytes()).unwrap()
+        endpoint_of(Layout::Registrator, child, body)
+    }
+
+    fn refused(child: &str, body: &str) -> Reason {
+        super::super::read(Layout::Registrator, child, body.as_bytes()).unwrap_err()
     }
 
     fn labels(endpoint: &Endpoint) -> Vec<(&str, &str)> {
@@ -103,17 +73,10 @@ mod tests {
                "Tags":["a","b"],"Attrs":{"weight":"5","zone":"z1","region":"eu","scheme":"https","n":7,"o":{"x": [1]}}}"#,
         );
         assert_eq!(read.address, "192.168.1.123:49153".parse().unwrap());
-        assert_eq!((read.weight, &*read.zone), (5, "z1"));
+        assert_eq!((read.weight, &*read.zone, read.scheme), (5, "z1", Scheme::Https));
         assert_eq!(
             labels(&read),
-            [
-                ("container", "9124853ff0d1"),
-                ("n", "7"),
-                ("o", r#"{"x":[1]}"#),
-                ("region", "eu"),
-                ("scheme", "https"),
-                ("tags", "a,b"),
-            ]
+            [("container", "9124853ff0d1"), ("n", "7"), ("o", r#"{"x":[1]}"#), ("region", "eu"), ("tags", "a,b"),]
         );
     }
 
@@ -123,7 +86,7 @@ mod tests {
             let read = read("10.0.0.1:80", body);
             assert_eq!((read.weight, &*read.zone, read.labels.len()), (1, "", 0), "{body}");
         }
-        assert!(endpoint("10.0.0.1:80", &[0xff, 0xfe, 0]).is_ok());
+        assert!(super::super::read(Layout::Registrator, "10.0.0.1:80", &[0xff, 0xfe, 0]).is_ok());
     }
 
     #[test]
@@ -142,28 +105,24 @@ mod tests {
     #[test]
     fn names_that_are_not() {
         for name in ["", ":", "x", "web:80", "10.0.0.1", "10.0.0.1:", "10.0.0.1:+80", "10.0.0.1:65536", "10.0.0:80"] {
-            assert_eq!(endpoint(name, b""), Err(Reason::NoAddress), "{name}");
+            assert_eq!(refused(name, ""), Reason::NoAddress, "{name}");
             let body = r#"{"IP":"10.0.0.9","PublicPort":81}"#;
             assert_eq!(read(name, body).address, "10.0.0.9:81".parse().unwrap(), "{name}");
         }
         for name in ["10.0.0.1:0", "0.0.0.0:80", ":::80", "224.0.0.1:80"] {
-            assert_eq!(endpoint(name, b""), Err(Reason::NotConnectable), "{name}");
+            assert_eq!(refused(name, ""), Reason::NotConnectable, "{name}");
         }
         for body in [r#"{"IP":"","PublicPort":81}"#, r#"{"IP":"10.0.0.9"}"#, r#"{"IP":"10.0.0.9","PublicPort":70000}"#]
         {
-            assert_eq!(endpoint("x", body.as_bytes()), Err(Reason::NoAddress), "{body}");
+            assert_eq!(refused("x", body), Reason::NoAddress, "{body}");
         }
     }
 
     #[test]
-    fn a_bad_weight_is_one_and_stays_visible() {
-        for (weight, expected) in [(r#""0""#, 0), ("65535", 65535), (r#"" 7 ""#, 7)] {
+    fn a_weight_may_be_a_number() {
+        for (weight, expected) in [(r#""0""#, 0), ("65535", 65535), ("1.5", 1), ("null", 1)] {
             let read = read("10.0.0.1:80", &format!(r#"{{"Attrs":{{"weight":{weight}}}}}"#));
-            assert_eq!((read.weight, labels(&read)), (expected, vec![]), "{weight}");
-        }
-        for weight in ["-1", "65536", "1.5", r#""heavy""#, "null", r#""""#] {
-            let read = read("10.0.0.1:80", &format!(r#"{{"Attrs":{{"weight":{weight}}}}}"#));
-            assert_eq!((read.weight, read.labels.len()), (1, 1), "{weight}");
+            assert_eq!(read.weight, expected, "{weight}");
         }
     }
 

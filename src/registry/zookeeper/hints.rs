@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::registry::layouts::dubbo::PROVIDERS;
+
 /// Where a path lies below the root.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Place<'a> {
@@ -23,8 +25,16 @@ pub(super) fn place<'a>(root: &str, path: &'a str) -> Place<'a> {
     match below.split_once('/') {
         None if is_own(root, below) => Place::Elsewhere,
         None => Place::Service(below),
-        Some((service, child)) if !child.contains('/') && !is_own(root, service) => Place::Child(service, child),
+        Some((service, child)) if is_child(child) && !is_own(root, service) => Place::Child(service, child),
         Some(_) => Place::Elsewhere,
+    }
+}
+
+/// Whether endpoints are there: right below the service, or one znode deeper as Dubbo has them.
+fn is_child(child: &str) -> bool {
+    match child.split_once('/') {
+        None => true,
+        Some((parent, child)) => parent == PROVIDERS && !child.contains('/'),
     }
 }
 
@@ -92,6 +102,10 @@ mod tests {
             ("/s", "/s/a", Place::Service("a")),
             ("/s", "/s/a/b", Place::Child("a", "b")),
             ("/s", "/s/a/b/c", Place::Elsewhere),
+            ("/s", "/s/a/providers", Place::Child("a", "providers")),
+            ("/s", "/s/a/providers/c", Place::Child("a", "providers/c")),
+            ("/s", "/s/a/providers/c/d", Place::Elsewhere),
+            ("/s", "/s/a/consumers/c", Place::Elsewhere),
             ("/s", "/sister", Place::Elsewhere),
             ("/s", "/s2/a", Place::Elsewhere),
             ("/s", "/s2", Place::Elsewhere),

@@ -1,6 +1,6 @@
 //! Services from ZooKeeper: the only home of its client.
 //!
-//! One persistent-recursive watch on the root is armed *before* everything is read, and again after *every* session
+//! One persistent-recursive watch on each root is armed *before* everything is read, and again after *every* session
 //! event, followed by a whole read. This is not a matter of taste: events of a disconnection are lost by the server's
 //! design, and version 0.11.2 of the client loses persistent watches on each reconnection without a word. Between two
 //! whole reads an event is a hint to read its znode again; a failed read never replaces what is known.
@@ -8,6 +8,7 @@
 //! [`session`] opens and gives up sessions, [`read`] asks, [`hints`] says what to ask, [`tree`] knows the answers. What
 //! is done in which order is here.
 
+use std::collections::{BTreeSet, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -19,18 +20,28 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, WatchedEvent};
 
-use self::hints::{Happened, Hints};
-use self::tree::{Bad, Changes, Tree};
+use self::hints::{Happened, Hints, Place};
+use self::hosts::{Answer, Hosts};
+use self::retain::{Moment, Settled, Terms};
+use self::tree::Tree;
+use self::waiting::{Throttle, any, ready, until};
 use super::{Services, State, Stats, View, persist};
 use crate::config;
 
 mod hints;
+mod hosts;
+mod publish;
 mod read;
+mod retain;
+pub mod registrar;
 mod session;
+pub mod texts;
 mod tree;
+mod tunnel;
+mod waiting;
 
 /// How long after the first event it is read again: what one transaction changes then becomes one view.
-const QUIET: Duration = Duration::from_millis(2);
+const QUIET: Duration = Duration::from_millis(1);
 
 /// The least time between two views: a burst of a thousand changes becomes a dozen views, not a thousand.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(10);
@@ -42,6 +53,9 @@ const SAFETY_INTERVAL: Duration = Duration::from_secs(300);
 /// How long a refused read rests, for example of a root that we may not list. No event tells when it may succeed.
 const REFUSED: Duration = Duration::from_secs(2);
 
+/// How long a whole read waits for the addresses of hosts that were not named before.
+const FIRST_ANSWERS: Duration = Duration::from_secs(1);
+
 /// The longest that a whole read after a reconnection is put off.
 const SPREAD: Duration = Duration::from_secs(1);
 
@@ -50,9 +64,6 @@ const NAMES_LOGGED: usize = 10;
 
 /// How many events are taken in before other tasks of the thread get their turn.
 const EVENTS_PER_TURN: usize = 256;
-
-/// The least time between two log lines of one kind that a broken registry could repeat for ever.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Follows the registry for ever and puts a view into `out` each time something changed.
 ///
@@ -119,20 +130,43 @@ where
     }
 }
 
-/// Which znode of the ensemble the root is, including the chroot: what a snapshot file belongs to.
+/// Which znodes of the ensemble the roots are, including the chroot: what a snapshot file belongs to.
 fn place(config: &config::ZooKeeper) -> String {
     let chroot = config.servers.0.find('/').map_or("", |at| &config.servers.0[at..]);
-    let place = format!("{}{}", chroot.trim_end_matches('/'), config.root.0.trim_end_matches('/'));
-    if place.is_empty() { "/".into() } else { place }
+    let place = |root: &config::Root| {
+        let place = format!("{}{}", chroot.trim_end_matches('/'), root.trimmed());
+        let place = if place.is_empty() { "/".into() } else { place };
+        if root.prefix.is_empty() { place } else { format!("{place} as {}", root.prefix) }
+    };
+    config.root.0.iter().map(place).collect::<Vec<_>>().join(", ")
+}
+
+/// One root and what is known below it. All of them share the session, each has a watch of its own.
+struct Below<'a> {
+    /// Without a trailing slash, and so empty for `/`.
+    root: &'a str,
+    tree: Tree,
+}
+
+impl Below<'_> {
+    /// The path as ZooKeeper takes it.
+    fn path(&self) -> &str {
+        if self.root.is_empty() { "/" } else { self.root }
+    }
 }
 
 struct Source<'a> {
     config: &'a config::ZooKeeper,
-    /// Without a trailing slash, and so empty for `/`.
-    root: &'a str,
+    /// Never empty; of two services of one name that of the first counts.
+    below: Vec<Below<'a>>,
     out: watch::Sender<View>,
     stats: Arc<Stats>,
-    tree: Tree,
+    /// What was published last: of one root its tree's, without a copy.
+    services: Arc<Services>,
+    /// Names of services that another root has too.
+    hidden: BTreeSet<Arc<str>>,
+    /// Where the hosts are that znodes name.
+    hosts: Hosts,
     published: Instant,
     /// How long the last whole read took.
     effort: Duration,
@@ -143,13 +177,25 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn new(config: &'a config::ZooKeeper, out: watch::Sender<View>, stats: Arc<Stats>) -> Self {
-        let tree = Tree::new(config.layout, out.borrow().services.clone());
+        let (services, now) = (out.borrow().services.clone(), Moment::now());
+        let below = |root: &'a config::Root| {
+            let layout = root.layout.unwrap_or(config.layout);
+            let own = |(name, time): (&config::ServiceName, &config::Retention)| {
+                Some((name.0.strip_prefix(&*root.prefix)?.into(), time.0))
+            };
+            let terms =
+                Terms { all: config.retain.0, services: config.retain_services.iter().filter_map(own).collect() };
+            Below { root: root.trimmed(), tree: Tree::new(layout, &root.prefix, services.clone(), terms, now) }
+        };
+        let below = config.root.0.iter().map(below).collect();
         Source {
             config,
-            root: config.root.0.trim_end_matches('/'),
+            below,
             out,
             stats,
-            tree,
+            services,
+            hidden: BTreeSet::new(),
+            hosts: Hosts::default(),
             published: Instant::now(),
             effort: Duration::ZERO,
             unreachable: Throttle::default(),
@@ -165,7 +211,8 @@ impl<'a> Source<'a> {
         loop {
             let reads = self.stats.full_reads.load(Relaxed);
             match session::open(self.config, failures).await {
-                Ok(client) => {
+                Ok(session) => {
+                    let client = session.client.clone();
                     self.stats.sessions.fetch_add(1, Relaxed);
                     let id = client.session_id();
                     tracing::info!(session = %id, servers = self.config.servers.0, "ZooKeeper session opened");
@@ -179,17 +226,17 @@ impl<'a> Source<'a> {
             self.stale();
             let useful = self.stats.full_reads.load(Relaxed) != reads;
             failures = if useful { 0 } else { failures.saturating_add(1) };
-            sleep(session::pause(failures)).await;
+            sleep(session::pause(failures, fastrand::f64())).await;
         }
     }
 
     /// One session, until it ends; the error says why.
     async fn serve(&mut self, client: Client) -> Result<Infallible> {
-        let mut watcher = None;
+        let mut watchers = Vec::new();
         loop {
             session::usable(&client).await?;
             let mut states = client.state_watcher();
-            let Err(error) = self.epoch(&client, &mut watcher).await;
+            let Err(error) = self.epoch(&client, &mut watchers).await;
             // Whether the connection lives is told by its state alone: requests on a lost one fail in several ways.
             if ready(states.changed()).await.is_some() {
                 self.stats.disconnects.fetch_add(1, Relaxed);
@@ -205,36 +252,52 @@ impl<'a> Source<'a> {
     }
 
     /// From one session event to the next: watch, read everything, follow the hints.
-    async fn epoch(&mut self, client: &Client, watcher: &mut Option<PersistentWatcher>) -> Result<Infallible> {
-        let path = if self.root.is_empty() { "/" } else { self.root };
+    async fn epoch(&mut self, client: &Client, watchers: &mut Vec<PersistentWatcher>) -> Result<Infallible> {
         session::catch_up(client).await?;
-        let armed = session::answered(client, client.watch(path, AddWatchMode::PersistentRecursive)).await;
-        let armed = armed.with_context(|| format!("watching {path}, which needs ZooKeeper 3.6 or newer"))?;
-        // Only now may the old one go: the last watcher of a path takes the server's watch with it.
-        let watcher = watcher.insert(armed);
+        let mut all = Vec::with_capacity(self.below.len());
+        for below in &self.below {
+            let path = below.path();
+            let armed = session::answered(client, client.watch(path, AddWatchMode::PersistentRecursive)).await;
+            all.push(armed.with_context(|| format!("watching {path}, which needs ZooKeeper 3.6 or newer"))?);
+        }
+        // Only now may the old ones go: the last watcher of a path takes the server's watch with it.
+        *watchers = all;
         // All gateways lose their connections at once. What takes long to read costs the servers as much, and so the
         // reads of large registries are spread, while those of small ones need not wait.
         sleep(self.effort.mul_f64(8.0 * fastrand::f64()).min(SPREAD)).await;
+        // What is missing now may have gone while nobody watched.
+        self.below.iter_mut().for_each(|below| below.tree.watches(false));
         self.read_everything(client).await?;
         self.publish();
-        self.events(client, watcher).await
+        self.below.iter_mut().for_each(|below| below.tree.watches(true));
+        self.events(client, watchers).await
     }
 
-    async fn events(&mut self, client: &Client, watcher: &mut PersistentWatcher) -> Result<Infallible> {
-        let mut hints = Hints::default();
+    async fn events(&mut self, client: &Client, watchers: &mut [PersistentWatcher]) -> Result<Infallible> {
+        let mut hints = self.no_hints();
         let mut due = None;
         let mut safety = Instant::now() + SAFETY_INTERVAL.mul_f64(0.75 + fastrand::f64() / 2.0);
         let mut taken = 0;
         loop {
+            let due_to_settle = self.below.iter().filter_map(|below| below.tree.due()).min();
             // The work stands first, so that a stream of events cannot put it off for ever.
             let woken = tokio::select! {
                 biased;
                 () = sleep_until(due.unwrap_or(safety)) => None,
-                event = watcher.changed() => Some(event),
+                () = until(due_to_settle) => {
+                    self.settle(client, watchers, &mut hints).await?;
+                    continue;
+                }
+                answers = self.hosts.changed() => {
+                    self.locate(&answers);
+                    due.get_or_insert((Instant::now() + QUIET).max(self.published + PUBLISH_INTERVAL));
+                    continue;
+                }
+                event = any(watchers) => Some(event),
             };
             match woken {
-                Some(event) => {
-                    if self.note(&mut hints, &event)? {
+                Some((at, event)) => {
+                    if self.note(&mut hints, at, &event)? {
                         due.get_or_insert((Instant::now() + QUIET).max(self.published + PUBLISH_INTERVAL));
                     }
                     taken += 1;
@@ -242,9 +305,12 @@ impl<'a> Source<'a> {
                         tokio::task::yield_now().await;
                     }
                 }
-                None if due.take().is_some() => self.apply(client, std::mem::take(&mut hints)).await?,
+                None if due.take().is_some() => {
+                    let hints = std::mem::replace(&mut hints, self.no_hints());
+                    self.apply(client, hints).await?;
+                }
                 None => {
-                    self.check(client, watcher, &mut hints).await?;
+                    self.check(client, watchers, &mut hints).await?;
                     due = Some(Instant::now());
                     safety = Instant::now() + SAFETY_INTERVAL.mul_f64(0.75 + fastrand::f64() / 2.0);
                 }
@@ -252,130 +318,153 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Takes an event in, and returns whether there is something to read. An error ends the epoch.
-    fn note(&self, hints: &mut Hints, event: &WatchedEvent) -> Result<bool> {
+    /// For each root.
+    fn no_hints(&self) -> Vec<Hints> {
+        self.below.iter().map(|_| Hints::default()).collect()
+    }
+
+    /// Takes an event of the root `at` in, and returns whether there is something to read. An error ends the epoch.
+    fn note(&mut self, hints: &mut [Hints], at: usize, event: &WatchedEvent) -> Result<bool> {
         let happened = match event.event_type {
             EventType::Session => bail!("the connection became {}", event.session_state),
             EventType::NodeCreated => Happened::Created,
             EventType::NodeDeleted => Happened::Deleted,
             EventType::NodeDataChanged | EventType::NodeChildrenChanged => Happened::Changed,
         };
-        Ok(hints.note(hints::place(self.root, &event.path), happened, |service| self.tree.follows(service)))
+        let Below { root, tree } = &mut self.below[at];
+        let place = hints::place(root, &event.path);
+        if (&place, happened) == (&Place::Root, Happened::Deleted) {
+            tree.root_gone(Moment::now());
+        }
+        Ok(hints[at].note(place, happened, |service| tree.follows(service)))
     }
 
-    async fn apply(&mut self, client: &Client, hints: Hints) -> Result<()> {
-        if hints.everything {
-            self.read_everything(client).await?;
-        } else {
-            let (services, children) = session::answered(client, read::hinted(client, self.root, hints)).await?;
-            for (service, found) in services {
-                self.tree.set_service(&service, found);
+    /// Judges what vanished, once all that went with it is known.
+    async fn settle(
+        &mut self,
+        client: &Client,
+        watchers: &mut [PersistentWatcher],
+        hints: &mut Vec<Hints>,
+    ) -> Result<()> {
+        // The server ends a session in one step, and tells of it before it answers anything else. So what went together
+        // has been told after this answer, however busy everybody is.
+        session::answered(client, client.check_stat("/")).await?;
+        while let Some((at, event)) = ready(any(watchers)).await {
+            self.note(hints, at, &event)?;
+        }
+        let hints = std::mem::replace(hints, self.no_hints());
+        self.apply(client, hints).await?;
+        let now = Moment::now();
+        for Below { root, tree } in &mut self.below {
+            let Settled { vanished, emptied, taken_away, expired, services } = tree.settle(now);
+            self.stats.vanished.fetch_add(vanished as u64, Relaxed);
+            let names: Vec<_> = services.iter().take(NAMES_LOGGED).collect();
+            if emptied > 0 {
+                self.stats.emptied.fetch_add(1, Relaxed);
+                let endpoints = emptied;
+                tracing::error!(root, endpoints, services = ?names, "registry emptied; its endpoints are retained");
+            } else if vanished > 0 {
+                let endpoints = vanished;
+                tracing::warn!(root, endpoints, services = ?names, "endpoints vanished that nobody took away");
             }
-            for (service, child, body) in children {
-                self.tree.set_child(&service, child, body);
+            if expired > 0 {
+                tracing::info!(root, endpoints = expired, services = ?names, "endpoints were retained for long enough");
+            }
+            if taken_away > 0 {
+                tracing::debug!(root, endpoints = taken_away, services = ?names, "endpoints were taken away");
             }
         }
         self.publish();
         Ok(())
     }
 
-    async fn read_everything(&mut self, client: &Client) -> Result<()> {
-        let started = Instant::now();
-        let all = session::answered(client, read::everything(client, self.root)).await?;
-        self.effort = started.elapsed();
-        self.stats.full_reads.fetch_add(1, Relaxed);
-        tracing::debug!(services = all.len(), elapsed = ?self.effort, "everything read");
-        self.tree.replace(all);
+    /// Reads what the hints of each root name.
+    async fn apply(&mut self, client: &Client, hints: Vec<Hints>) -> Result<()> {
+        if hints.iter().any(|hints| hints.everything) {
+            self.read_everything(client).await?;
+        } else {
+            for (Below { root, tree }, hints) in self.below.iter_mut().zip(hints) {
+                if hints == Hints::default() {
+                    continue;
+                }
+                let (services, children) = session::answered(client, read::hinted(client, root, hints)).await?;
+                for (service, found) in services {
+                    tree.set_service(&service, found);
+                }
+                for (service, child, body) in children {
+                    tree.set_child(&service, child, body);
+                }
+            }
+        }
+        self.ask_for_hosts();
+        self.publish();
         Ok(())
     }
 
+    async fn read_everything(&mut self, client: &Client) -> Result<()> {
+        let started = Instant::now();
+        for Below { root, tree } in &mut self.below {
+            let all = session::answered(client, read::everything(client, root)).await?;
+            tracing::debug!(root, services = all.len(), elapsed = ?started.elapsed(), "everything read");
+            tree.replace(all);
+        }
+        self.effort = started.elapsed();
+        let named: HashSet<Arc<str>> = self.below.iter_mut().flat_map(|below| below.tree.hosts()).collect();
+        self.hosts.keep(&named);
+        self.ask_for_hosts();
+        // So that a service is not published without those of its endpoints that have a name.
+        let answers = self.hosts.first(Instant::now() + FIRST_ANSWERS).await;
+        self.locate(&answers);
+        self.stats.full_reads.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    /// Lets hosts be looked up that were named since the last call.
+    fn ask_for_hosts(&mut self) {
+        for Below { tree, .. } in &mut self.below {
+            let mut refused = 0;
+            let mut known = Vec::new();
+            for host in tree.take_unknown() {
+                match self.hosts.address(&host) {
+                    // Another root had it first.
+                    Some(address) => known.push((host, address)),
+                    None => refused += usize::from(!self.hosts.want(&host)),
+                }
+            }
+            tree.locate(&known);
+            if refused > 0 {
+                self.stats.bad_entries.fetch_add(refused as u64, Relaxed);
+                self.bad.say(|unsaid| tracing::warn!(hosts = refused, unsaid, "too many names of hosts to look up"));
+            }
+        }
+    }
+
+    fn locate(&mut self, answers: &[Answer]) {
+        self.below.iter_mut().for_each(|below| below.tree.locate(answers));
+    }
+
     /// The slow safety check: whether events told all there is.
-    async fn check(&mut self, client: &Client, watcher: &mut PersistentWatcher, hints: &mut Hints) -> Result<()> {
-        let unreadable = self.tree.forbidden();
+    async fn check(&mut self, client: &Client, watchers: &mut [PersistentWatcher], hints: &mut [Hints]) -> Result<()> {
+        let unreadable: Vec<_> = self.below.iter().map(|below| below.tree.forbidden()).collect();
         self.read_everything(client).await?;
         // The server tells an event before it shows the value, and so the events of all that was read are here.
-        while let Some(event) = ready(watcher.changed()).await {
-            self.note(hints, &event)?;
+        while let Some((at, event)) = ready(any(watchers)).await {
+            self.note(hints, at, &event)?;
         }
-        // A changed ACL has no event.
-        let untold = |name: &&Arc<str>| !hints.touches(name) && !unreadable.contains(*name);
         let changes = self.publish();
-        let untold: Vec<_> = changes.services.iter().filter(untold).take(NAMES_LOGGED).collect();
+        // A changed ACL has no event.
+        let told = |name: &str| {
+            let mut all = self.below.iter().zip(&*hints).zip(&unreadable);
+            all.any(|((below, hints), unreadable)| {
+                below.tree.own(name).is_some_and(|own| hints.touches(own) || unreadable.contains(own))
+            })
+        };
+        let untold: Vec<_> = changes.services.iter().filter(|name| !told(name)).take(NAMES_LOGGED).collect();
         if !untold.is_empty() {
             self.stats.differences.fetch_add(1, Relaxed);
             tracing::error!(services = ?untold, "the safety check found changes of which no event had told");
         }
         Ok(())
-    }
-
-    /// Puts what is known now into the channel, if that is news.
-    fn publish(&mut self) -> Changes {
-        let bad = self.tree.take_bad();
-        self.stats.bad_entries.fetch_add(bad.len() as u64, Relaxed);
-        for Bad { service, child, reason } in bad {
-            let path = format!("{}/{service}/{child}", self.root);
-            self.bad.say(|unsaid| tracing::warn!(path, reason, unsaid, "leaving out a znode"));
-        }
-        let changes = self.tree.commit();
-        if changes.is_none() && self.out.borrow().state == State::Live {
-            return Changes::default();
-        }
-        let changes = changes.unwrap_or_default();
-        let services = self.tree.published().clone();
-        tracing::debug!(
-            services = services.len(),
-            changed = changes.services.len(),
-            added = changes.added,
-            removed = changes.removed,
-            "services published"
-        );
-        if !changes.emptied.is_empty() {
-            let names: Vec<_> = changes.emptied.iter().take(NAMES_LOGGED).collect();
-            tracing::info!(services = ?names, count = changes.emptied.len(), "services lost their last endpoint");
-        }
-        self.send(services, State::Live);
-        self.published = Instant::now();
-        changes
-    }
-
-    /// Says that what was live is not followed any more.
-    fn stale(&mut self) {
-        if self.out.borrow().state == State::Live {
-            self.send(self.tree.published().clone(), State::Stale);
-        }
-    }
-
-    fn send(&self, services: Arc<Services>, state: State) {
-        self.stats.publishes.fetch_add(1, Relaxed);
-        self.out.send_replace(View { services, state });
-    }
-}
-
-/// What `future` gives without waiting.
-async fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        done = future => Some(done),
-        () = std::future::ready(()) => None,
-    }
-}
-
-/// Keeps a log line that could repeat for ever to one in [`LOG_INTERVAL`].
-#[derive(Default)]
-struct Throttle {
-    said: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Throttle {
-    /// Calls `line` with the number of lines that were held back since the last one, or holds this one back.
-    fn say(&mut self, line: impl FnOnce(u64)) {
-        if self.said.is_some_and(|said| said.elapsed() < LOG_INTERVAL) {
-            self.unsaid += 1;
-        } else {
-            line(std::mem::take(&mut self.unsaid));
-            self.said = Some(Instant::now());
-        }
     }
 }
 
@@ -401,23 +490,16 @@ mod tests {
 
     #[test]
     fn the_place_of_a_root_includes_the_chroot() {
-        let at = |servers: &str, root: &str| {
+        let of = |servers: &str, root: Vec<config::Root>| {
             let servers = config::Servers(servers.into());
-            place(&config::ZooKeeper { servers, root: config::ZnodePath(root.into()), ..Default::default() })
+            place(&config::ZooKeeper { servers, root: config::Roots(root), ..Default::default() })
         };
+        let at = |servers: &str, root: &str| of(servers, vec![config::Root::at(root)]);
         assert_eq!(at("a:1,b:2", "/services"), "/services");
         assert_eq!(at("a:1,b:2/x/y", "/services"), "/x/y/services");
         assert_eq!(at("a:1/", "/"), "/");
         assert_eq!(at("a:1/x", "/"), "/x");
-    }
-
-    #[test]
-    fn a_repeated_line_is_said_once() {
-        let mut throttle = Throttle::default();
-        let mut said = Vec::new();
-        for _ in 0..3 {
-            throttle.say(|unsaid| said.push(unsaid));
-        }
-        assert_eq!((said, throttle.unsaid), (vec![0], 2));
+        let named = config::Root { prefix: "b.".into(), ..config::Root::at("/b") };
+        assert_eq!(of("a:1/x", vec![config::Root::at("/a"), named]), "/x/a, /x/b as b.");
     }
 }

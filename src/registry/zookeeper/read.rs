@@ -7,6 +7,7 @@ use zookeeper_client::{Client, Error, MultiReadResult};
 
 use super::hints::{Hints, is_own};
 use super::tree::{Body, Found};
+use crate::registry::layouts::dubbo::PROVIDERS;
 
 /// Znodes in one request. More saves nothing.
 const BATCH: usize = 256;
@@ -63,18 +64,23 @@ async fn services(client: &Client, root: &str, names: Vec<String>) -> Result<Vec
     let paths: Vec<String> = names.iter().map(|name| format!("{root}/{name}")).collect();
     let lists = ask(client, Ask::Children, &paths).await?;
     let mut all = Vec::with_capacity(names.len());
-    let mut paths = Vec::new();
     for (name, answer) in names.into_iter().zip(lists) {
         let found = match answer {
             Answer::Children(children) => {
-                paths.extend(children.iter().map(|child| format!("{root}/{name}/{child}")));
                 Found::Children(children.into_iter().map(|child| (child, Body::Missing)).collect())
             }
             Answer::Forbidden => Found::Forbidden,
             Answer::Missing => Found::Missing,
-            Answer::Data(_) => bail!("listing {root}/{name}: the answer is to another question"),
+            Answer::Data(..) => bail!("listing {root}/{name}: the answer is to another question"),
         };
         all.push((name, found));
+    }
+    providers(client, root, &mut all).await?;
+    let mut paths = Vec::new();
+    for (name, found) in &all {
+        if let Found::Children(children) = found {
+            paths.extend(children.iter().map(|(child, _)| format!("{root}/{name}/{child}")));
+        }
     }
     let mut answers = ask(client, Ask::Data, &paths).await?.into_iter();
     for (_, found) in &mut all {
@@ -86,17 +92,39 @@ async fn services(client: &Client, root: &str, names: Vec<String>) -> Result<Vec
     Ok(all)
 }
 
+/// Adds to services with a child [`PROVIDERS`] the children of that, as `providers/<child>`.
+async fn providers(client: &Client, root: &str, all: &mut [(String, Found)]) -> Result<()> {
+    let mut parents = Vec::new();
+    let mut paths = Vec::new();
+    for (name, found) in all {
+        if let Found::Children(children) = found
+            && children.iter().any(|(child, _)| child == PROVIDERS)
+        {
+            paths.push(format!("{root}/{name}/{PROVIDERS}"));
+            parents.push(children);
+        }
+    }
+    for (children, answer) in parents.into_iter().zip(ask(client, Ask::Children, &paths).await?) {
+        // What may not be listed is a znode without endpoints.
+        if let Answer::Children(more) = answer {
+            children.extend(more.into_iter().map(|child| (format!("{PROVIDERS}/{child}"), Body::Missing)));
+        }
+    }
+    Ok(())
+}
+
 /// What one znode answered.
 enum Answer {
     Children(Vec<String>),
-    Data(Vec<u8>),
+    /// And the session that holds it; 0 if none does.
+    Data(Vec<u8>, i64),
     Forbidden,
     Missing,
 }
 
 fn body(answer: Answer) -> Result<Body> {
     Ok(match answer {
-        Answer::Data(bytes) => Body::Bytes(bytes),
+        Answer::Data(bytes, owner) => Body::Bytes(bytes, owner),
         Answer::Forbidden => Body::Forbidden,
         Answer::Missing => Body::Missing,
         Answer::Children(_) => bail!("reading a znode: the answer is to another question"),
@@ -143,7 +171,7 @@ async fn ask(client: &Client, ask: Ask, paths: &[String]) -> Result<Vec<Answer>>
         for (index, result) in asked.into_iter().zip(results) {
             answers[index] = Some(match result {
                 MultiReadResult::Children { children } => Answer::Children(children),
-                MultiReadResult::Data { data, .. } => Answer::Data(data),
+                MultiReadResult::Data { data, stat } => Answer::Data(data, stat.ephemeral_owner),
                 MultiReadResult::Error { err: Error::NoNode } => Answer::Missing,
                 MultiReadResult::Error { err: Error::NoAuth } => Answer::Forbidden,
                 MultiReadResult::Error { err } => return Err(err).with_context(|| format!("reading {}", paths[index])),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use moongate::config::{self, Secret, Servers, Time, ZnodePath};
+use moongate::config::{self, Root, Roots, Secret, Servers, Time};
 use moongate::registry::{Service, Services, State, Stats, View, zookeeper};
 use tokio::sync::watch;
 use zookeeper_client::{Acl, Acls, AuthId, CreateMode, Permission};
@@ -14,7 +14,12 @@ use crate::support::eventually;
 use crate::support::proxy::Proxy;
 use crate::support::zookeeper::{Registrar, Server, connect};
 
+mod layouts;
+mod matrix;
 mod outages;
+mod scale;
+mod secure;
+mod tiers;
 
 /// A root that no other test of the run uses.
 fn unique_root() -> String {
@@ -25,7 +30,7 @@ fn unique_root() -> String {
 fn settings(servers: &str, root: &str) -> config::ZooKeeper {
     config::ZooKeeper {
         servers: Servers(servers.into()),
-        root: ZnodePath(root.into()),
+        root: Roots(vec![Root::at(root)]),
         session_timeout: Time(Duration::from_secs(4)),
         ..Default::default()
     }
@@ -165,8 +170,8 @@ async fn a_root_that_is_missing_is_an_empty_registry() {
     registrar.register("a", "10.0.0.1:80").await;
     source.shows(&[("a", &["10.0.0.1:80"])]).await;
     registrar.deregister("a", "10.0.0.1:80").await;
-    registrar.client().delete(&root, None).await.unwrap();
     source.shows(&[]).await;
+    registrar.client().delete(&root, None).await.unwrap();
     let registrar = Registrar::start(server, &root).await;
     registrar.register("b", "10.0.0.1:80").await;
     source.shows(&[("b", &["10.0.0.1:80"])]).await;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moongate::config::{self, Time};
+use moongate::config::{self, Retention, Time};
 use moongate::registry::{Services, State, layouts, persist};
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
@@ -102,8 +102,9 @@ async fn a_server_may_be_killed_and_started() {
 }
 
 fn known(name: &str) -> Services {
-    let endpoint = layouts::endpoint(config::Layout::Auto, "10.9.9.9:80", b"").unwrap();
-    Services::from([(Arc::from(name), Arc::new(layouts::service([&endpoint])))])
+    let znode = layouts::read(config::Layout::Auto, "10.9.9.9:80", b"").unwrap();
+    let service = layouts::service([("10.9.9.9:80", &znode)].into_iter(), |_| None);
+    Services::from([(Arc::from(name), Arc::new(service))])
 }
 
 fn snapshot(root: &str) -> (tempfile::TempDir, PathBuf) {
@@ -126,7 +127,9 @@ async fn without_zookeeper_the_snapshot_file_is_the_start() {
     let registrar = Registrar::start(server, &root).await;
     registrar.register("a", "10.0.0.1:80").await;
     proxy.open();
-    source.shows(&[("a", &["10.0.0.1:80"])]).await;
+    // What the file knows may have vanished with the registry's data.
+    source.shows(&[("a", &["10.0.0.1:80"]), ("saved", &[])]).await;
+    assert_eq!(source.views.borrow().services["saved"].retained.len(), 1);
     eventually("the file follows", async || {
         persist::load(&path, &root).unwrap().is_some_and(|saved| shown(&saved).contains_key("a"))
     })
@@ -169,8 +172,10 @@ async fn after_torture_the_view_is_the_truth() {
     let proxy = Proxy::to(server.address);
     let registrar = Registrar::start(&server, "/services").await;
     let timeout = Time(Duration::from_secs(2));
+    // Nothing is retained, so that the view must be the truth and nothing besides.
     let mut source = Source::start(config::ZooKeeper {
         session_timeout: timeout,
+        retain: Retention(Duration::ZERO),
         ..settings(&proxy.address.to_string(), "/services")
     });
     source.is(State::Live).await;

@@ -1,10 +1,11 @@
 //! A real ZooKeeper server on a free loopback port, and a registrar that behaves as Registrator does.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,8 +13,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
-/// Where Debian's package puts it, with the logging that it links to.
-const JARS: [&str; 3] = ["zookeeper.jar", "slf4j-log4j12.jar", "log4j-1.2.jar"];
+/// Where Debian's package puts it, with the logging that it links to and what it forgets of what TLS needs.
+const JARS: [&str; 5] =
+    ["zookeeper.jar", "slf4j-log4j12.jar", "log4j-1.2.jar", "netty-codec.jar", "netty-resolver.jar"];
 
 /// How long a server may take to start. Half a second is usual, twelve were seen on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -25,7 +27,15 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(2);
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     directory: TempDir,
-    process: Mutex<Option<Child>>,
+    process: Mutex<Option<Process>>,
+    /// What the server's virtual machine is told besides.
+    options: Vec<String>,
+}
+
+struct Process {
+    shell: Child,
+    /// The process id of the server itself.
+    id: String,
 }
 
 impl Server {
@@ -38,20 +48,32 @@ impl Server {
             let jar = Path::new("/usr/share/java").join(jar);
             assert!(jar.exists(), "{} is missing: run tests/setup, which installs ZooKeeper", jar.display());
         }
-        // Taken again at once by the server; nobody else asks for this very port meanwhile, as a rule.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let server = Server::prepare(&[], "", &[]);
+        server.restart();
+        server
+    }
+
+    /// A server that does not run yet, with these files in its directory and these lines in its configuration; `{dir}`
+    /// in them and in the options is that directory.
+    pub(crate) fn prepare(files: &[(&str, &str)], config: &str, options: &[&str]) -> Server {
+        let address = free_address();
         let directory = tempfile::tempdir().unwrap();
-        let data = directory.path().display();
+        let data = directory.path().display().to_string();
         let config = format!(
             "dataDir={data}/data\nclientPort={}\nclientPortAddress=127.0.0.1\ntickTime=500\nminSessionTimeout=1000\n\
-             admin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n",
-            address.port()
+             admin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n{}",
+            address.port(),
+            config.replace("{dir}", &data)
         );
         fs::write(directory.path().join("zoo.cfg"), config).unwrap();
         fs::write(directory.path().join("log4j.properties"), "log4j.rootLogger=OFF\n").unwrap();
-        let server = Server { address, directory, process: Mutex::default() };
-        server.restart();
-        server
+        for (name, text) in files {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let options = options.iter().map(|it| it.replace("{dir}", &data)).collect();
+        Server { address, directory, process: Mutex::default(), options }
     }
 
     /// The server that most tests share, each with its own root.
@@ -67,41 +89,79 @@ impl Server {
 
     /// Ends the server at once, as a power cut would. Its data stays.
     pub(crate) fn kill(&self) {
-        if let Some(mut child) = self.process.lock().unwrap().take() {
-            drop(child.stdin.take());
-            child.wait().unwrap();
+        if let Some(Process { mut shell, .. }) = self.process.lock().unwrap().take() {
+            drop(shell.stdin.take());
+            shell.wait().unwrap();
         }
+    }
+
+    /// Stops the process where it stands, or lets it go on: `-STOP`, `-CONT`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let process = self.process.lock().unwrap();
+        let id = &process.as_ref().expect("a server that runs").id;
+        assert!(Command::new("kill").args([signal, id]).status().unwrap().success());
+    }
+
+    /// Takes all data away from a server that does not run, but for these files of it.
+    pub(crate) fn forget(&self, but: &[&str]) {
+        let data = self.directory.path().join("data");
+        let kept: Vec<_> = but.iter().map(|name| (data.join(name), fs::read(data.join(name)).unwrap())).collect();
+        fs::remove_dir_all(&data).unwrap();
+        fs::create_dir_all(&data).unwrap();
+        kept.into_iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
     }
 
     /// [`Self::kill`], and start on the same port with the same data.
     pub(crate) fn restart(&self) {
+        self.begin();
+        self.wait();
+    }
+
+    /// [`Self::restart`] without waiting: a member of an ensemble does not answer before it has others.
+    pub(crate) fn begin(&self) {
         self.kill();
         *self.process.lock().unwrap() = Some(self.spawn());
+    }
+
+    /// Waits until it answers.
+    pub(crate) fn wait(&self) {
         let started = Instant::now();
         // `ruok` would say yes too early.
-        while !self.four_letter("srvr").is_some_and(|answer| answer.contains("Mode:")) {
+        while self.mode().is_none() {
             assert!(started.elapsed() < START_LIMIT, "ZooKeeper did not start in {START_LIMIT:?}");
             thread::sleep(Duration::from_millis(20));
         }
     }
 
-    fn spawn(&self) -> Child {
+    /// What it is: `standalone`, `leader`, `follower`; `None` if it does not serve.
+    pub(crate) fn mode(&self) -> Option<String> {
+        let answer = self.four_letter("srvr")?;
+        let mode = answer.lines().find_map(|line| line.strip_prefix("Mode: "));
+        mode.map(ToOwned::to_owned)
+    }
+
+    fn spawn(&self) -> Process {
         let directory = self.directory.path();
         let jars = JARS.map(|jar| format!("/usr/share/java/{jar}")).join(":");
         // The shell kills the server when its standard input closes. That it does on `kill`, and also however this
         // process ends, so that no server outlives a test run.
-        let script = r#""$@" & read -r _; kill -9 $!; wait $!"#;
-        Command::new("sh")
+        let script = r#""$@" >/dev/null & echo $!; read -r _; kill -9 $!; wait $!"#;
+        let mut shell = Command::new("sh")
             .args(["-c", script, "sh", "java", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
             .args(["-XX:-UsePerfData", "-Dzookeeper.forceSync=no", "-Dzookeeper.preAllocSize=1024", "-cp"])
             .arg(format!("{}:{jars}", directory.display()))
-            .arg("org.apache.zookeeper.server.ZooKeeperServerMain")
+            .args(&self.options)
+            // One without others in its configuration stands alone.
+            .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
             .arg(directory.join("zoo.cfg"))
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap()
+            .unwrap();
+        let mut id = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut id).unwrap();
+        Process { shell, id: id.trim().to_owned() }
     }
 
     /// What the server answers to `srvr`, `wchs`, `cons`, …; `None` if it does not in time.
@@ -121,6 +181,20 @@ impl Drop for Server {
     }
 }
 
+/// An address for a server that has to be told its port. Below those that the kernel gives to connections (32768 and above),
+/// so that a server that was down for a while finds its port free when it comes back.
+pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Processes of tests that run side by side begin at different places.
+        let place = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Relaxed));
+        let address = SocketAddr::from(([127, 0, 0, 1], 10_000 + (place % 20_000) as u16));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
 /// What gliderlabs/registrator does to ZooKeeper, call by call.
 pub(crate) struct Registrar {
     client: Client,
@@ -130,7 +204,11 @@ pub(crate) struct Registrar {
 impl Registrar {
     /// Creates the root if it is missing, as Registrator does when it starts.
     pub(crate) async fn start(server: &Server, root: &str) -> Registrar {
-        let client = connect(server).await;
+        Registrar::through(connect(server).await, root).await
+    }
+
+    /// The same with this client.
+    pub(crate) async fn through(client: Client, root: &str) -> Registrar {
         ignore(client.create(root, b"", &PERSISTENT.with_acls(Acls::anyone_all())).await, Error::NodeExists);
         Registrar { client, root: root.to_owned() }
     }
