@@ -23,6 +23,8 @@ use crate::tls::Connector;
 
 mod probe;
 
+pub use probe::probe as ask;
+
 /// Checks at the same time. Each is a socket for as long as its timeout at most; whoever waits here is checked a little
 /// later.
 const AT_ONCE: usize = 128;

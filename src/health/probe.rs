@@ -29,7 +29,7 @@ const AGENT: &str = concat!("moongate/", env!("CARGO_PKG_VERSION"), " (health ch
 ///
 /// # Errors
 /// What is wrong, in a few words.
-pub(super) async fn probe(
+pub async fn probe(
     address: SocketAddr,
     scheme: Scheme,
     connector: &Connector,
