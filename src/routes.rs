@@ -21,6 +21,12 @@ use crate::message::{Known, RequestHead};
 use crate::plugin::Binding;
 use crate::plugin::canary::{Canary, Shadow};
 
+// By its path, because tests/fuzz/parsers takes this file in by its own.
+#[path = "routes/looked.rs"]
+mod looked;
+
+pub use looked::Looked;
+
 /// Where a request goes and what happens to it on the way.
 #[derive(Debug)]
 pub struct Route {
@@ -42,6 +48,8 @@ pub struct Route {
     pub retries: u32,
     /// Bytes of a request's body; 0: any number.
     pub max_body: u64,
+    /// What its requests are counted under.
+    pub series: u32,
 }
 
 /// A plugin in use on a route.
@@ -322,7 +330,7 @@ mod tests {
     use super::*;
     use crate::plugin::{Kind, Numbers};
 
-    fn route(
+    pub(super) fn route(
         order: usize,
         host: Option<&str>,
         prefix: &str,
@@ -353,10 +361,11 @@ mod tests {
             timeout: Timeouts::default(),
             retries: 0,
             max_body: 0,
+            series: 0,
         })
     }
 
-    fn head(method: &str, target: &str, headers: &[(&str, &str)]) -> RequestHead {
+    pub(super) fn head(method: &str, target: &str, headers: &[(&str, &str)]) -> RequestHead {
         let mut head = RequestHead::new(method.parse().unwrap(), target);
         headers.iter().for_each(|(name, value)| head.fields.append(*name, value.as_bytes()));
         head

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use crate::config::plugins::Share;
 use crate::endpoint::Endpoint;
+use crate::fleet::plugins::Status as Announcement;
+use crate::fleet::routes::Refused;
 use crate::plugin::library::Status;
+use crate::registry::{self, Retained};
 use crate::routes::{Route, Use};
 use crate::snapshot::{Service, Snapshot};
 
@@ -26,11 +29,36 @@ fn service(service: &Service) -> Value {
     json!({
         "name": *service.name,
         "source": service.registry,
+        "layout": layout(&service.spec),
+        "out": service.spec.out,
         "route": service.implicit.as_ref().map(|route| &*route.name),
         "panic": service.panic,
+        "tier": if service.makeshift { 2 } else { 1 },
+        "retained": retained(service),
         "retries_refused": service.budget.exhausted(),
         "endpoints": endpoints,
     })
+}
+
+/// What vanished from the registry but may still live: the service's second tier.
+fn retained(service: &Service) -> Vec<Value> {
+    let given_up = |it: &Retained| service.given_up.contains(&(it.endpoint.address, it.since));
+    let all = service.spec.retained.iter().map(|it| {
+        json!({
+            "address": it.endpoint.address.to_string(),
+            "reason": it.vanished.as_str(),
+            "since": time(it.since),
+            "until": time(it.until),
+            "state": if given_up(it) { "dead" } else if service.makeshift { "used" } else { "spare" },
+        })
+    });
+    all.collect()
+}
+
+/// How its endpoints are written, if that can differ and there are any.
+fn layout(service: &registry::Service) -> Option<String> {
+    let names: Vec<&str> = service.layouts.iter().map(|it| it.as_str()).collect();
+    (!names.is_empty()).then(|| names.join("+"))
 }
 
 fn endpoint(service: &Service, endpoint: &Endpoint) -> Value {
@@ -43,12 +71,8 @@ fn endpoint(service: &Service, endpoint: &Endpoint) -> Value {
     let standing = service.standings.get(&live.id);
     let unhealthy = standing.and_then(|it| it.unhealthy.as_ref());
     let ejected = standing.and_then(|it| it.ejected.as_ref());
-    // The checks have the last word: they will not pass because a rest is over.
-    let (health, reason, since) = match (unhealthy, ejected) {
-        (Some(it), _) => ("unhealthy", Some(&it.reason), Some(it.since)),
-        (None, Some(it)) => ("ejected", Some(&it.reason), Some(it.since)),
-        (None, None) => ("healthy", None, None),
-    };
+    let (health, reason) = health(service, endpoint);
+    let since = unhealthy.map(|it| it.since).or(ejected.map(|it| it.since));
     json!({
         "address": spec.address.to_string(),
         "scheme": spec.scheme,
@@ -56,8 +80,9 @@ fn endpoint(service: &Service, endpoint: &Endpoint) -> Value {
         "zone": *spec.zone,
         "labels": labels,
         "source": service.registry,
+        "tier": if endpoint.retained { 2 } else { 1 },
         "health": health,
-        "reason": reason.map(|it| &**it),
+        "reason": reason,
         "since": since.map(time),
         "until": ejected.filter(|_| health == "ejected").map(|it| time(it.until)),
         "candidate": service.endpoints.has(endpoint),
@@ -75,17 +100,41 @@ fn endpoint(service: &Service, endpoint: &Endpoint) -> Value {
     })
 }
 
+/// Whether an endpoint is well, and if not, why.
+pub(super) fn health<'a>(service: &'a Service, endpoint: &Endpoint) -> (&'static str, Option<&'a str>) {
+    let standing = service.standings.get(&endpoint.live.id);
+    let unhealthy = standing.and_then(|it| it.unhealthy.as_ref());
+    let ejected = standing.and_then(|it| it.ejected.as_ref());
+    // The checks have the last word: they will not pass because a rest is over.
+    match (unhealthy, ejected) {
+        (Some(it), _) => ("unhealthy", Some(&it.reason)),
+        (None, Some(it)) => ("ejected", Some(&it.reason)),
+        (None, None) => ("healthy", None),
+    }
+}
+
 /// All routes: the explicit ones in the order of the file, then those of the services, by name.
 pub(super) fn routes(snapshot: &Snapshot) -> String {
     let mut implicit: Vec<&Route> =
         snapshot.services.values().filter_map(|service| service.implicit.as_deref()).collect();
     implicit.sort_by(|a, b| a.name.cmp(&b.name));
-    let explicit = snapshot.routes.list().iter().map(|it| route(it, "explicit"));
+    let explicit = snapshot.routes.list().iter().enumerate().map(|(place, it)| {
+        let mut value = route(it, "explicit");
+        let remote = snapshot.remote.iter().find(|it| it.place == Some(place));
+        value["znode"] = remote.map(|it| it.znode.as_str()).into();
+        value["hidden_by"] = remote.and_then(|it| it.hidden_by.as_deref()).into();
+        value
+    });
     let routes: Vec<Value> = explicit.chain(implicit.into_iter().map(|it| route(it, "auto"))).collect();
-    json!({ "version": snapshot.version, "routes": routes }).to_string()
+    let refused = snapshot.remote.iter().filter_map(|it| {
+        let Refused { reason, at } = it.refused.as_ref()?;
+        Some(json!({ "znode": it.znode, "error": reason, "at": time(*at), "serving": it.place.is_some() }))
+    });
+    let refused: Vec<Value> = refused.collect();
+    json!({ "version": snapshot.version, "routes": routes, "refused": refused }).to_string()
 }
 
-fn route(route: &Route, kind: &str) -> Value {
+pub(super) fn route(route: &Route, kind: &str) -> Value {
     let matcher = &route.matcher;
     let headers: serde_json::Map<String, Value> =
         matcher.headers.iter().map(|(name, value)| (name.to_string(), value.as_str().into())).collect();
@@ -144,9 +193,25 @@ fn used<F: std::fmt::Debug>(it: &Use<F>) -> Value {
     value
 }
 
-/// What became of each plugin, by name.
-pub(super) fn plugins(snapshot: &Snapshot) -> String {
-    let plugins: Vec<Value> = snapshot.plugins.status.iter().map(plugin).collect();
+/// What became of each plugin, by name, and which versions ZooKeeper wants.
+pub(super) fn plugins(snapshot: &Snapshot, announced: &[Announcement]) -> String {
+    let mut plugins: Vec<Value> = snapshot.plugins.status.iter().map(plugin).collect();
+    for it in announced {
+        let wanted = json!({
+            "znode": *it.znode,
+            "sha256": it.announced.as_ref().map(|it| &it.sha256.0),
+            "url": it.announced.as_ref().and_then(|it| Some(it.url.as_ref()?.0.to_string())),
+            "settled": it.settled,
+            "error": it.refused.as_ref().map(|it| &it.reason),
+            "error_at": it.refused.as_ref().map(|it| time(it.at)),
+        });
+        match plugins.iter_mut().find(|known| known["name"] == *it.name) {
+            Some(known) => known["announced"] = wanted,
+            // Nothing of it has come yet.
+            None => plugins
+                .push(json!({ "name": *it.name, "state": "failed", "error": wanted["error"], "announced": wanted })),
+        }
+    }
     json!({ "version": snapshot.version, "plugins": plugins }).to_string()
 }
 
@@ -176,6 +241,8 @@ fn plugin(status: &Status) -> Value {
             "wit": described.wit,
             "sha256": described.sha256,
             "size": described.size,
+            "called": plugin.calling.word(),
+            "not_directly": plugin.calling.why_not(),
             "capabilities": described.capabilities.iter().map(|it| it.name()).collect::<Vec<_>>(),
             "bundled": plugin.bundled,
             "loaded_at": time(plugin.loaded),

@@ -68,7 +68,10 @@ pub(crate) fn request(path: &str, headers: &[(&str, &str)]) -> Request<Full<Byte
 
 /// A request on a connection of its own.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Reply {
-    Client::to(address).await.get(path).await
+    let mut request = request(path, &[]);
+    // As programs do that are given an address: the admin API answers to no other name.
+    request.headers_mut().insert("host", address.to_string().parse().unwrap());
+    Client::to(address).await.send(request).await.unwrap()
 }
 
 /// The same with headers.

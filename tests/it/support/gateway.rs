@@ -59,7 +59,7 @@ impl Gateway {
         fs::create_dir_all(dir.path().join("plugins")).unwrap();
         let began = Instant::now();
         let mut command = Command::new(env!("CARGO_BIN_EXE_moongate"));
-        command.args(arguments).current_dir(dir.path()).env("MOONGATE_LOG", "info");
+        command.args(arguments).current_dir(dir.path()).env_remove("MOONGATE_LOG");
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(String::new()));

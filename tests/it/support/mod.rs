@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+pub(crate) mod browser;
 pub(crate) mod client;
+pub(crate) mod ensemble;
 pub(crate) mod gateway;
 pub(crate) mod h2;
 pub(crate) mod origin;
 pub(crate) mod proxy;
 pub(crate) mod raw;
+pub(crate) mod schema;
 pub(crate) mod service;
 pub(crate) mod tls;
 pub(crate) mod wasm;

@@ -53,14 +53,18 @@ pub(crate) async fn canned(answer: &'static [u8]) -> (SocketAddr, Arc<AtomicUsiz
 
 /// An endpoint that does this with a request.
 pub(crate) async fn serving<F: Future<Output = Response<BoxBody<Bytes, hyper::Error>>> + Send + 'static>(
-    answer: impl Fn(Request<Incoming>) -> F + Copy + Send + Sync + 'static,
+    answer: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
 ) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         loop {
             let stream = TokioIo::new(listener.accept().await.unwrap().0);
-            let service = service_fn(move |request| async move { Ok::<_, Infallible>(answer(request).await) });
+            let answer = answer.clone();
+            let service = service_fn(move |request| {
+                let answering = answer(request);
+                async move { Ok::<_, Infallible>(answering.await) }
+            });
             tokio::spawn(async move { drop(http1::Builder::new().serve_connection(stream, service).await) });
         }
     });
