@@ -5,21 +5,23 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use super::{DemoOptions, telemetry};
+use super::DemoOptions;
 use crate::config::{Config, Listen};
 use crate::demo;
+use crate::logging;
 
 /// Runs gateway and sample services until a signal comes.
 pub fn run(options: DemoOptions) -> ExitCode {
-    telemetry();
     let mut config = Config::default();
+    config.log.level = options.log.unwrap_or(config.log.level);
+    logging::start(&config.log);
     config.listen = options.listen.unwrap_or(Listen(vec![SocketAddr::from(([127, 0, 0, 1], 8080))]));
     config.admin = options.admin.unwrap_or(config.admin);
     config.plugins.dir = options.plugins.unwrap_or(config.plugins.dir);
     super::block_on(demo::run(config, |addresses, services| {
         let (base, admin) = (addresses.listen[0].0, addresses.admin);
         println!(
-            "Moongate is at http://{base}, its admin API at http://{admin}.\n\
+            "Moongate is at http://{base}, its dashboard at http://{admin}.\n\
              The registry is {}: edit a line, and the routes follow.\n\
              Drop a balancer into the plugin directory as round-robin.wasm, and traffic follows it.\n\n\
              Try:\n\
@@ -27,7 +29,7 @@ pub fn run(options: DemoOptions) -> ExitCode {
              \x20 curl 'http://{base}/service_1/user?id=1'\n\
              \x20 curl -i http://{base}/service_2/     # again and again: x-endpoint alternates\n\
              \x20 curl -H 'service_name: service_1' -H 'api_name: /user?id=1' http://{base}/services\n\
-             \x20 curl http://{admin}/api/v1/services",
+             \x20 curl 'http://{admin}/api/v1/explain?path=/service_1/user'     # where that would go, and why",
             services.display()
         );
         eprintln!("ready: {addresses}");

@@ -149,7 +149,8 @@ pub(super) fn endpoints(weights: &[u16]) -> Arc<Endpoints> {
 pub(super) fn list(endpoints: Vec<registry::Endpoint>) -> Arc<Endpoints> {
     // Whoever makes up requests in flight may have as many as it likes.
     let settings = Settings { max_requests: 0, ..Settings::default() };
-    Arc::new(Endpoints::new(&registry::Service { endpoints }, &Arc::new(settings), &Arc::default()))
+    let service = registry::Service { endpoints, ..registry::Service::default() };
+    Arc::new(Endpoints::new(&service, &Arc::new(settings), &Arc::default()))
 }
 
 /// The n-th of requests that differ in all that a balancer might look at.

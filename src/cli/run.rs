@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use super::{NO_SERVICES, Options, settings, telemetry};
+use super::{NO_SERVICES, Options, settings};
 use crate::gateway::{self, Reload};
+use crate::logging;
 
 /// Runs the gateway until a signal comes.
 pub fn run(mut options: Options) -> ExitCode {
-    telemetry();
     let (config, file) = match settings(&options) {
         Ok(settings) => settings,
         Err(mistakes) => {
@@ -15,6 +15,7 @@ pub fn run(mut options: Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    logging::start(&config.log);
     if config.registry.file.is_none() && config.registry.zookeeper.is_none() {
         tracing::warn!("{NO_SERVICES}");
     }

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A line for each request.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessLog {
     /// Where the lines go.
@@ -15,7 +16,7 @@ pub struct AccessLog {
 }
 
 /// Where lines go.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(from = "PathBuf")]
 pub enum Target {
     /// Standard output, which has nothing else but one line when the gateway is ready.
@@ -28,7 +29,7 @@ pub enum Target {
 }
 
 /// What lines look like.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// `key=value`, as logfmt has it.
@@ -44,6 +45,16 @@ impl From<PathBuf> for Target {
             Some("stdout" | "-") => Target::Stdout,
             Some("stderr") => Target::Stderr,
             _ => Target::File(path),
+        }
+    }
+}
+
+impl Serialize for Target {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Target::Stdout => to.serialize_str("stdout"),
+            Target::Stderr => to.serialize_str("stderr"),
+            Target::File(path) => path.serialize(to),
         }
     }
 }

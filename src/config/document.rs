@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
+use super::json;
 use super::mistakes::{Mistake, Place, nearest};
 
 /// Each mistake costs one more pass over the file, and nobody reads more than this at once.
@@ -17,7 +18,7 @@ const MOST_MISTAKES: usize = 100;
 
 /// A step from a table or a list to what is in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Step {
+pub(crate) enum Step {
     Key(String),
     Index(usize),
 }
@@ -30,8 +31,13 @@ pub(crate) struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// A document, or what is wrong with its syntax: then nothing else can be said about it.
+    /// A document of TOML, or of JSON where it begins like an object; or what is wrong with its syntax: then nothing else
+    /// can be said about it.
     pub(crate) fn parse(text: &'a str) -> Result<Document<'a>, Vec<Mistake>> {
+        if json::is_json(text) {
+            let tree = json::parse(text).map_err(|mistake| vec![mistake])?;
+            return Ok(Document { text, span: tree.span(), tree: DeValue::Table(tree.into_inner()) });
+        }
         let (tree, errors) = DeTable::parse_recoverable(text);
         let mut mistakes: Vec<Mistake> = Vec::new();
         for error in errors {
@@ -61,7 +67,9 @@ impl<'a> Document<'a> {
                 Err(error) => error,
             };
             let span = error.span().unwrap_or_default();
-            let mut path = locate(&self.tree, &span).unwrap_or_default();
+            // What is missing from the document itself is missing nowhere within it.
+            let whole = span == self.span;
+            let mut path = locate(&self.tree, &span).filter(|_| !whole).unwrap_or_default();
             let missing = error.message().strip_prefix("missing field `").and_then(|it| it.strip_suffix('`'));
             let inner = path.clone();
             if let Some(field) = missing {
@@ -77,7 +85,7 @@ impl<'a> Document<'a> {
                 mistakes.push(Mistake { place, key: written(&path), message: plain(error.message()) });
             }
             wrong.insert(path.clone());
-            let here = locate(&tree, &span).unwrap_or_default();
+            let here = locate(&tree, &span).filter(|_| !whole).unwrap_or_default();
             match missing {
                 Some(field) if filled.insert(path) => fill(&mut tree, &here, field, span),
                 _ if here.is_empty() => break,
@@ -91,6 +99,11 @@ impl<'a> Document<'a> {
     pub(crate) fn mistake_at(&self, span: &Range<usize>, message: String) -> Mistake {
         let key = locate(&self.tree, span).map(|it| written(&it)).unwrap_or_default();
         Mistake { place: Some(Place::of(self.text, span)), key, message }
+    }
+
+    /// Where all of it is written.
+    pub(crate) fn span(&self) -> Range<usize> {
+        self.span.clone()
     }
 
     /// The key, as `routes[1]`, of what stands at a place.
@@ -108,6 +121,51 @@ impl<'a> Document<'a> {
     /// Where the value is written to which these keys lead.
     pub(crate) fn find(&self, keys: &[&str]) -> Option<Range<usize>> {
         self.span_of(&keys.iter().map(|it| Step::Key(it.to_string())).collect::<Vec<_>>())
+    }
+
+    /// Every value that holds no others by name, with the line where it stands, in the order of the lines.
+    pub(crate) fn values(&self) -> Vec<(Vec<Step>, usize)> {
+        fn visit(
+            value: &DeValue<'_>,
+            at: Range<usize>,
+            path: &mut Vec<Step>,
+            all: &mut Vec<(Vec<Step>, Range<usize>)>,
+        ) {
+            let mut each = |step, value: &Spanned<DeValue<'_>>| {
+                path.push(step);
+                visit(value.get_ref(), value.span(), path, all);
+                path.pop();
+            };
+            match value {
+                DeValue::Table(table) => {
+                    table.iter().for_each(|(key, value)| each(Step::Key(key.get_ref().to_string()), value));
+                }
+                DeValue::Array(list) if list.iter().any(|it| it.get_ref().is_table()) => {
+                    list.iter().enumerate().for_each(|(index, value)| each(Step::Index(index), value));
+                }
+                _ => all.push((path.clone(), at)),
+            }
+        }
+        let mut all = Vec::new();
+        visit(&self.tree, self.span.clone(), &mut Vec::new(), &mut all);
+        all.sort_by_key(|(_, at)| at.start);
+        all.into_iter().map(|(path, at)| (path, self.line(&at))).collect()
+    }
+
+    /// The line of what these steps lead to, or of the value that stands for all that it would hold.
+    pub(crate) fn line_of(&self, path: &[Step]) -> Option<usize> {
+        let (mut value, mut span) = (&self.tree, self.span.clone());
+        for step in path {
+            let next = match (value, step) {
+                (DeValue::Table(table), Step::Key(key)) => table.get(key.as_str())?,
+                (DeValue::Array(list), Step::Index(index)) => list.get(*index)?,
+                (DeValue::Table(_) | DeValue::Array(_), _) => return None,
+                // `health_check = true` is a table, and a name a whole balancer.
+                _ => break,
+            };
+            (value, span) = (next.get_ref(), next.span());
+        }
+        Some(self.line(&span))
     }
 
     fn span_of(&self, path: &[Step]) -> Option<Range<usize>> {
@@ -225,7 +283,7 @@ fn fill(tree: &mut DeValue<'_>, path: &[Step], field: &str, span: Range<usize>) 
 }
 
 /// A path as an operator would write it: `routes[1].timeout.connect`.
-fn written(path: &[Step]) -> String {
+pub(crate) fn written(path: &[Step]) -> String {
     let mut out = String::new();
     for step in path {
         match step {

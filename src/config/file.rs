@@ -51,6 +51,7 @@ fn read(text: &str, path: &Path) -> (Option<Config>, Mistakes) {
         across(&config, &document, &mut all);
         resolve(&mut config, path.parent().unwrap_or(Path::new("")));
         take_texts(&mut config, &document, &mut all);
+        super::admin::take_secrets(&mut config, &document, &mut all);
         config.source = Source { path: path.to_owned(), text: text.into() };
         config
     });
@@ -202,10 +203,16 @@ fn resolve(config: &mut Config, dir: &Path) {
     let resolve = |path: &mut PathBuf| *path = dir.join(&*path);
     resolve(&mut config.plugins.dir);
     config.plugins.cache.as_mut().map(resolve);
+    if let Some(fetch) = &mut config.plugins.fetch {
+        resolve(&mut fetch.dir);
+        fetch.ca.iter_mut().for_each(|ca| resolve(ca.get_mut()));
+    }
     for used in config.uses_mut() {
         used.files.iter_mut().for_each(|(_, path)| resolve(path.get_mut()));
     }
     config.handover.as_mut().map(resolve);
+    config.admin_token_file.as_mut().map(resolve);
+    config.explain.as_mut().and_then(|it| it.secret_file.as_mut()).map(resolve);
     config.access_log.iter_mut().for_each(|log| log.resolve(dir));
     let upstreams = config.services.values_mut().chain([&mut config.upstream]);
     upstreams.filter_map(|it| it.tls.as_mut()).for_each(|it| it.resolve(dir));
@@ -220,5 +227,6 @@ fn resolve(config: &mut Config, dir: &Path) {
     if let Some(zookeeper) = &mut config.registry.zookeeper {
         zookeeper.snapshot.as_mut().map(resolve);
         zookeeper.auth_file.as_mut().map(resolve);
+        zookeeper.tls.iter_mut().for_each(|tls| tls.resolve(dir));
     }
 }

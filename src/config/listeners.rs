@@ -12,7 +12,7 @@ use super::tls::ListenerTls;
 use super::values::{self, Address};
 
 /// Where to listen: one address or a list, never empty, each address once. Port 0: any free port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Listen(pub Vec<SocketAddr>);
 
 impl FromStr for Listen {
@@ -66,12 +66,29 @@ impl<'de> Deserialize<'de> for Listen {
     }
 }
 
+impl schemars::JsonSchema for Listen {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Listen".into()
+    }
+
+    fn json_schema(of: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let one = of.subschema_for::<Address>();
+        let title = "an address like \"127.0.0.1:8080\" or a list of them";
+        schemars::json_schema!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }], "title": title })
+    }
+}
+
 /// A listener with all that can be said of one.
-#[derive(Clone, Debug, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// Port 0: any free one.
     #[serde(deserialize_with = "values::address")]
+    #[schemars(with = "Address")]
     pub address: SocketAddr,
     /// What is spoken there.
     #[serde(default)]
@@ -89,7 +106,7 @@ impl Listener {
 }
 
 /// A protocol by its name in ALPN.
-#[derive(Clone, Copy, Debug, serde::Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, serde::Deserialize, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub enum Protocol {
     /// HTTP/2; on a listener without TLS with prior knowledge (RFC 9113, 3.3).
     #[serde(rename = "h2")]
@@ -110,7 +127,7 @@ impl Protocol {
 }
 
 /// Protocols, the one that is liked best first; never empty, each once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Protocols(Vec<Protocol>);
 
 impl Default for Protocols {
@@ -158,6 +175,21 @@ impl<'de> Deserialize<'de> for Protocols {
         }
 
         from.deserialize_any(Written)
+    }
+}
+
+impl schemars::JsonSchema for Protocols {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Protocols".into()
+    }
+
+    fn json_schema(of: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let one = of.subschema_for::<Protocol>();
+        schemars::json_schema!({ "type": "array", "items": one, "minItems": 1, "uniqueItems": true })
     }
 }
 

@@ -6,6 +6,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::secret;
+
 /// Everything that is wrong with a file. Printed, it is what the operator reads.
 #[derive(Clone, Debug, Default)]
 pub struct Mistakes {
@@ -105,12 +107,33 @@ impl Place {
     }
 }
 
-/// Mistakes are logged, and a log is read by more people than a configuration is: what follows `digest:` is not
-/// shown, wherever on the line it stands.
+/// Mistakes are logged, and a log is read by more people than a configuration is: what follows `digest:` is not shown,
+/// wherever on the line it stands, and no text behind a name that secrets have.
 fn blot(line: &str) -> String {
-    let Some(secret) = line.find("digest:").map(|at| at + "digest:".len()) else { return line.to_owned() };
-    let end = line[secret..].find(['"', '\'']).map_or(line.len(), |at| secret + at);
-    format!("{}{}{}", &line[..secret], "*".repeat(line[secret..end].chars().count()), &line[end..])
+    let names = line.match_indices('=').filter(|(at, _)| {
+        let before = line[..*at].trim_end().trim_end_matches(['"', '\'']);
+        let ends = |it: char| !it.is_ascii_alphanumeric() && !matches!(it, '_' | '-');
+        let start = before.char_indices().rev().find(|it| ends(it.1)).map_or(0, |(at, it)| at + it.len_utf8());
+        let name = &before[start..];
+        // A key of TLS is a file. What is misspelt is shown as a mistake, and is a secret all the same.
+        name != "key" && (secret::is_secret(name) || ["tok", "secr"].iter().any(|it| name.contains(it)))
+    });
+    let named = names.map(|(at, _)| at).next().unwrap_or(line.len());
+    let mut blotted = String::new();
+    // The quote that a text began with, and whether it is one to be blotted out.
+    let (mut quote, mut hidden) = (None, false);
+    let digest = line.find("digest:").map_or(line.len(), |at| at + "digest:".len());
+    for (at, it) in line.char_indices() {
+        if matches!(it, '"' | '\'') && quote.is_none_or(|open| open == it) {
+            quote = if quote.is_some() { None } else { Some(it) };
+            hidden = quote.is_some() && at > named;
+            blotted.push(it);
+        } else {
+            hidden |= at >= digest && (quote.is_some() || !line[..at].contains(['"', '\'']));
+            blotted.push(if hidden { '*' } else { it });
+        }
+    }
+    blotted
 }
 
 /// What was probably meant instead of `name`, if anything among `known` is near enough.
@@ -138,6 +161,15 @@ mod tests {
     fn secrets_are_blotted_out() {
         assert_eq!(blot("auht = \"digest:me:pass\" # x"), "auht = \"digest:*******\" # x");
         assert_eq!(blot("auth = \"digest:me:pass"), "auth = \"digest:*******");
+        assert_eq!(blot("admin_tokn = 'abc' # x"), "admin_tokn = '***' # x");
+        assert_eq!(
+            blot("explain = { header = \"x-a\", secret = \"a=b\" }"),
+            "explain = { header = \"x-a\", secret = \"***\" }"
+        );
+        assert_eq!(blot("service = \"token\""), "service = \"token\"");
+        assert_eq!(blot("x = { keys = { shop = 'a\"b' } } # 'c'"), "x = { keys = { shop = '***' } } # '*'");
+        assert_eq!(blot("name = \"shop\", password = \"pa=ss"), "name = \"shop\", password = \"*****");
+        assert_eq!(blot("key_header = \"x-key\""), "key_header = \"x-key\"");
     }
 
     #[test]

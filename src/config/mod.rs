@@ -9,47 +9,78 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 pub(crate) mod document;
 pub mod access;
+pub mod admin;
+pub mod changes;
 pub mod file;
+mod json;
 pub mod limits;
 pub mod listeners;
+pub mod log;
 pub mod mistakes;
 pub mod network;
 pub mod plugin_use;
 pub mod plugins;
+pub mod reference;
+pub mod remote;
+pub mod roots;
+pub mod schema;
+pub mod secret;
+pub mod size;
 pub mod tls;
+pub mod traces;
 pub mod upstream;
 pub mod values;
 
 pub use access::AccessLog;
+pub use admin::{Explain, Metrics};
 pub use limits::{Limits, Paths};
 pub use listeners::{Listen, Listener, Protocol, Protocols};
+pub use log::Log;
 pub use network::Network;
 pub use plugins::{
     Balancer, BalancerFailure, Canary, Capability, Filter, FilterFailure, Kind, OnFailure, Plugins, Used,
 };
+pub use roots::{Layout, Root, Roots};
+pub use secret::Secret;
+pub use size::ByteSize;
+pub use traces::Tracing;
 pub use upstream::Upstream;
 pub use values::{
-    ByteSize, HeaderName, HostName, MethodName, PathPrefix, Percent, PluginName, Servers, ServiceName, Time, ZnodePath,
+    HeaderName, HostName, MethodName, PathPrefix, Percent, PluginName, Retention, Servers, ServiceName, Time, ZnodePath,
 };
 
 /// The whole of `moongate.toml`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where plain requests are taken: one address or a list. Empty if the file has only [`Self::listeners`].
     pub listen: Listen,
     /// Where else requests are taken, with TLS for example.
+    #[schemars(with = "Vec<Listener>")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<Spanned<Listener>>,
     /// Where the admin API is served.
     #[serde(deserialize_with = "values::address")]
+    #[schemars(with = "values::Address")]
     pub admin: SocketAddr,
+    /// What whoever asks the admin API has to show (`Authorization: Bearer TOKEN`), at least 16 bytes; needed where
+    /// [`Self::admin`] is no loopback address.
+    pub admin_token: Option<Secret>,
+    /// A file that holds it.
+    pub admin_token_file: Option<PathBuf>,
+    /// Requests that are told how they were decided; none if absent.
+    pub explain: Option<Explain>,
+    /// How many names may become labels of metrics.
+    pub metrics: Metrics,
     /// Worker threads; 0: one for each core; at most 1024.
     #[serde(deserialize_with = "values::workers")]
+    #[schemars(range(max = 1024))]
     pub workers: usize,
     /// The path under which the headers `service_name` and `api_name` choose service and path; off if absent.
     pub header_routes: Option<PathPrefix>,
@@ -68,6 +99,10 @@ pub struct Config {
     pub paths: Paths,
     /// Where a line for each request goes; none if absent.
     pub access_log: Option<AccessLog>,
+    /// What the gateway says of itself.
+    pub log: Log,
+    /// Which requests are traced; none if absent.
+    pub tracing: Option<Tracing>,
     /// Where endpoints come from.
     pub registry: Registry,
     /// Where plugins come from and what they may use.
@@ -81,10 +116,13 @@ pub struct Config {
     /// How endpoints are treated.
     pub upstream: Upstream,
     /// The same for single services, by name; what is left out is as in [`Config::upstream`].
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<ServiceName, Upstream>,
     /// What routes say when they say nothing.
     pub defaults: Defaults,
     /// Explicit routes, in the order of the file.
+    #[schemars(with = "Vec<Route>")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Spanned<Route>>,
     /// The file that all this is from, to tell the place of a mistake that is found later.
     #[serde(skip)]
@@ -106,6 +144,10 @@ impl Default for Config {
             listen: Listen(vec![SocketAddr::from(([0, 0, 0, 0], 8080))]),
             listeners: Vec::new(),
             admin: SocketAddr::from(([127, 0, 0, 1], 9900)),
+            admin_token: None,
+            admin_token_file: None,
+            explain: None,
+            metrics: Metrics::default(),
             workers: 0,
             header_routes: None,
             drain: Time(Duration::from_secs(30)),
@@ -115,6 +157,8 @@ impl Default for Config {
             limits: Limits::default(),
             paths: Paths::default(),
             access_log: None,
+            log: Log::default(),
+            tracing: None,
             registry: Registry::default(),
             plugins: Plugins::default(),
             zone: "".into(),
@@ -141,7 +185,7 @@ impl Config {
 }
 
 /// Where endpoints come from. Both may be given: a service of the file hides ZooKeeper's of the same name.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Registry {
     /// A ZooKeeper ensemble.
@@ -151,61 +195,67 @@ pub struct Registry {
 }
 
 /// A ZooKeeper ensemble as a registry.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ZooKeeper {
     /// `host:port,host:port/chroot`.
     pub servers: Servers,
-    /// The znode whose children are services.
-    pub root: ZnodePath,
-    /// How endpoints are written below it.
+    /// The znodes whose children are services.
+    pub root: Roots,
+    /// How endpoints are written below those that do not say so themselves.
     pub layout: Layout,
     /// How long a silent connection counts as alive.
     pub session_timeout: Time,
     /// Where the last good routes are kept; nowhere if absent.
     pub snapshot: Option<PathBuf>,
-    /// `digest:user:password`.
+    /// `digest:user:password`, or `sasl:user:password` for SASL with DIGEST-MD5.
     pub auth: Option<Secret>,
     /// A file that holds what `auth` would.
     pub auth_file: Option<PathBuf>,
+    /// How the servers are connected to; in the open if absent.
+    pub tls: Option<tls::EndpointTls>,
+    /// Whether a server will do that has lost its ensemble, and so may show old news.
+    pub read_only: bool,
+    /// How long endpoints are a service's second tier that vanished without having been taken away.
+    pub retain: Retention,
+    /// The same for single services.
+    pub retain_services: BTreeMap<ServiceName, Retention>,
+    /// The znode whose children are routes; none if absent.
+    pub routes: Option<ZnodePath>,
+    /// The znode whose children say which version of a plugin serves; none if absent.
+    pub plugins: Option<ZnodePath>,
 }
 
 impl Default for ZooKeeper {
     fn default() -> Self {
         ZooKeeper {
             servers: Servers("127.0.0.1:2181".into()),
-            root: ZnodePath("/services".into()),
+            root: Roots::default(),
             layout: Layout::Auto,
             session_timeout: Time(Duration::from_secs(10)),
             snapshot: None,
             auth: None,
             auth_file: None,
+            tls: None,
+            read_only: false,
+            retain: Retention(Duration::from_secs(600)),
+            retain_services: BTreeMap::new(),
+            routes: None,
+            plugins: None,
         }
     }
 }
 
-/// How a registry tree is laid out.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum Layout {
-    /// Decided by what is found; for now always [`Layout::Registrator`].
-    Auto,
-    /// `/services/<service>/<ip:port>`.
-    Registrator,
-}
-
-/// A string that is never printed.
-#[derive(Clone, Deserialize)]
-pub struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("(secret)")
+impl ZooKeeper {
+    /// Which znode of the ensemble this one is, including the chroot: what a file about it belongs to.
+    pub fn place(&self, znode: &str) -> String {
+        let chroot = self.servers.0.find('/').map_or("", |at| &self.servers.0[at..]);
+        format!("{}{}", chroot.trim_end_matches('/'), znode.trim_end_matches('/'))
     }
 }
 
 /// A services file as a registry.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServicesFile {
     /// The TOML file; a relative path starts at the configuration file's directory.
@@ -213,7 +263,7 @@ pub struct ServicesFile {
 }
 
 /// A route for every discovered service: `PREFIX<service>/rest` → `/rest`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AutoRoutes {
     /// What stands before the service's name.
@@ -231,7 +281,7 @@ impl Default for AutoRoutes {
 }
 
 /// What a route says when it says nothing.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Defaults {
     /// See [`Route::strip_prefix`].
@@ -244,6 +294,7 @@ pub struct Defaults {
     pub timeout: Timeouts,
     /// See [`Route::retries`].
     #[serde(deserialize_with = "values::retries")]
+    #[schemars(range(max = 10))]
     pub retries: u32,
     /// See [`Route::max_body`].
     pub max_body: ByteSize,
@@ -263,7 +314,7 @@ impl Default for Defaults {
 }
 
 /// From a request to a service.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Matches whole path segments.
@@ -271,11 +322,11 @@ pub struct Route {
     /// Matches the host asked for, without the port; any if absent.
     #[serde(default)]
     pub host: Option<HostName>,
-    /// Any if empty.
-    #[serde(default)]
+    /// Methods that it takes; any if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<MethodName>,
     /// Headers that must have exactly these values.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<HeaderName, String>,
     /// The service that takes the request.
     pub service: ServiceName,
@@ -286,10 +337,11 @@ pub struct Route {
     /// What looks at the request and the response, in this order and in reverse.
     pub filters: Option<Vec<Filter>>,
     /// How long each step may take; what is left out is as in [`Defaults::timeout`].
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "RouteTimeouts::is_empty")]
     pub timeout: RouteTimeouts,
     /// How often a request that no endpoint has acted on is sent to another. 0 to 10.
     #[serde(default, deserialize_with = "values::some_retries")]
+    #[schemars(range(max = 10))]
     pub retries: Option<u32>,
     /// Bytes of a request's body; more is answered with 413. 0: any number, because what is passed on piece by piece
     /// costs the gateway the same whatever its size.
@@ -298,7 +350,7 @@ pub struct Route {
 }
 
 /// How long each step of a request may take.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
     /// To open a connection to an endpoint.
@@ -317,7 +369,7 @@ pub struct Timeouts {
 }
 
 /// Those of [`Timeouts`] that a route has of its own.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteTimeouts {
     /// See [`Timeouts::connect`].
@@ -334,6 +386,12 @@ pub struct RouteTimeouts {
 }
 
 impl RouteTimeouts {
+    /// Whether nothing is said.
+    fn is_empty(&self) -> bool {
+        let RouteTimeouts { connect, header, idle, whole, stream } = self;
+        [connect, header, idle, whole, stream].iter().all(|it| it.is_none())
+    }
+
     /// What is left out, as the defaults have it.
     pub fn over(&self, defaults: &Timeouts) -> Timeouts {
         Timeouts {

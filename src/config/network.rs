@@ -1,10 +1,9 @@
 //! Networks of addresses: whose word is believed.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::values::written_as_string;
+use super::values::{displayed, written_as_string};
 
 /// Addresses that begin alike: `10.0.0.0/8`, `2001:db8::/32`, or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,10 +67,8 @@ impl FromStr for Network {
     }
 }
 
-impl fmt::Display for Network {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}/{}", self.first, self.bits)
-    }
+displayed! {
+    Network: |it, out| write!(out, "{}/{}", it.first, it.bits),
 }
 
 written_as_string! {

@@ -8,11 +8,14 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
+use serde_json::{Map, Value};
 use toml::Spanned;
 
 use super::plugins::{Rollback, Share};
-use super::{Balancer, BalancerFailure, Canary, Filter, FilterFailure, PluginName, Used};
+use super::{Balancer, BalancerFailure, Canary, Filter, FilterFailure, PluginName, Used, secret};
 
 /// A plugin in use: `"name"` or `{ plugin = "name", config = { … }, on_failure = "…" }`. `F`: what its failure may
 /// be said to mean.
@@ -138,15 +141,165 @@ impl From<Spanned<WrittenShadow>> for Used {
 }
 
 /// A canary as it is written.
-#[derive(Clone, Debug, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WrittenCanary {
+    /// The plugin that is tried.
     plugin: PluginName,
+    /// Its share of the calls.
     share: Share,
+    /// What it is configured with; as the plugin in whose place it is if absent.
+    #[schemars(with = "Option<Map<String, Value>>")]
     config: Option<PluginConfig>,
+    /// Files whose texts become the values of keys of its configuration.
+    #[schemars(with = "Option<BTreeMap<String, PathBuf>>")]
     files: Option<BTreeMap<String, Spanned<PathBuf>>>,
+    /// When it is left alone again.
     #[serde(default)]
     rollback: Rollback,
+}
+
+/// A plugin in use as a table with all that can be said of it, for schemas and to be written again.
+#[derive(serde::Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Table<F> {
+    /// The name of the plugin.
+    plugin: PluginName,
+    /// What the plugin is configured with; its own words say what may be here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<Map<String, Value>>,
+    /// Files whose texts become the values of keys of the configuration, so that secrets need not stand in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<BTreeMap<String, PathBuf>>,
+    /// What a failure of the plugin means to the request; as `plugins.on_failure` has it if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_failure: Option<F>,
+    /// Another version, on a share of the calls, until it is found wanting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<WrittenCanary>")]
+    canary: Option<CanaryTable>,
+    /// Only of a balancer: who picks where this one has no opinion, or fails and may; native round robin if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fallback: Option<Balancer>,
+    /// Only of a balancer: one whose picks are only compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Name>")]
+    shadow: Option<Box<Table<()>>>,
+}
+
+/// [`WrittenCanary`], to be written again.
+#[derive(serde::Serialize)]
+struct CanaryTable {
+    plugin: PluginName,
+    share: Share,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<Map<String, Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<BTreeMap<String, PathBuf>>,
+    rollback: Rollback,
+}
+
+impl<F> Table<F> {
+    fn of(used: &Used) -> Table<F> {
+        let config = used.shown();
+        let files = used.files.iter().map(|(key, path)| (key.clone(), path.get_ref().clone()));
+        Table {
+            plugin: used.plugin.clone(),
+            config: Some(config).filter(|it| !it.is_empty()),
+            files: Some(files.collect::<BTreeMap<_, _>>()).filter(|it| !it.is_empty()),
+            on_failure: None,
+            canary: None,
+            fallback: None,
+            shadow: None,
+        }
+    }
+
+    fn is_name(&self) -> bool {
+        let Table { plugin: _, config, files, on_failure, canary, fallback, shadow } = self;
+        config.is_none()
+            && files.is_none()
+            && on_failure.is_none()
+            && canary.is_none()
+            && fallback.is_none()
+            && shadow.is_none()
+    }
+}
+
+impl CanaryTable {
+    /// What it has of the plugin in whose place it is goes without saying.
+    fn of(canary: &Canary, main: &Used) -> CanaryTable {
+        let Table { plugin, mut config, mut files, .. } = Table::<()>::of(&canary.used);
+        if canary.used.config == main.config {
+            (config, files) = (None, None);
+        }
+        CanaryTable { plugin, share: Share(canary.share), config, files, rollback: canary.rollback }
+    }
+}
+
+impl Used {
+    /// The configuration, as far as anybody may see it: without the texts of files, and with secrets only told apart.
+    pub fn shown(&self) -> Map<String, Value> {
+        let Ok(Value::Object(mut config)) = serde_json::from_str(&self.config) else { return Map::new() };
+        self.files.iter().for_each(|(key, _)| drop(config.remove(key)));
+        secret::veil(&mut config);
+        config
+    }
+}
+
+impl Serialize for Balancer {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let table = Table {
+            on_failure: self.on_failure,
+            canary: self.canary.as_ref().map(|it| CanaryTable::of(it, &self.used)),
+            fallback: self.fallback.as_deref().cloned(),
+            shadow: self.shadow.as_ref().map(|it| Box::new(Table::of(it))),
+            ..Table::of(&self.used)
+        };
+        if table.is_name() { table.plugin.serialize(to) } else { table.serialize(to) }
+    }
+}
+
+impl Serialize for Filter {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let canary = self.canary.as_ref().map(|it| CanaryTable::of(it, &self.used));
+        let table = Table { on_failure: self.on_failure, canary, ..Table::of(&self.used) };
+        if table.is_name() { table.plugin.serialize(to) } else { table.serialize(to) }
+    }
+}
+
+/// A name, or a table of it: what is not allowed there is taken out.
+fn schema_of<F: JsonSchema>(of: &mut SchemaGenerator, without: &[&str]) -> Schema {
+    let mut table = Table::<F>::json_schema(of);
+    table.remove("description");
+    for key in without {
+        table.pointer_mut("/properties").and_then(Value::as_object_mut).map(|all| all.remove(*key));
+    }
+    json_schema!({ "anyOf": [of.subschema_for::<PluginName>(), table] })
+}
+
+/// A plugin without anything but its configuration.
+struct Name;
+
+macro_rules! schema {
+    ($($name:ident: $failure:ty, $title:literal, $without:expr);* $(;)?) => {$(
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(of: &mut SchemaGenerator) -> Schema {
+                let mut schema = schema_of::<$failure>(of, $without);
+                schema.insert("title".into(), $title.into());
+                schema
+            }
+        }
+    )*};
+}
+
+schema! {
+    Balancer: BalancerFailure, "a balancer's name, or a table", &[];
+    Filter: FilterFailure, "a filter's name, or a table", &["fallback", "shadow"];
+    Name: (), "a plugin's name, or a table", &["on_failure", "canary", "fallback", "shadow"];
 }
 
 impl Canary {

@@ -11,16 +11,16 @@ use serde::de::{Deserialize, Deserializer, Error};
 use toml::Spanned;
 
 use super::plugin_use::PluginUse;
-use super::{ByteSize, Config, PluginName, Time, values};
+use super::{ByteSize, Config, PluginName, Time, size, values};
 
 /// Where plugins come from and what they may use.
-#[derive(Clone, Debug, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Plugins {
     /// The directory whose `NAME.wasm` files are plugins. It need not exist.
     pub dir: PathBuf,
     /// Linear memory of one instance. 64 KiB to 4 GiB.
-    #[serde(deserialize_with = "values::memory_limit")]
+    #[serde(deserialize_with = "size::memory_limit")]
     pub memory_limit: ByteSize,
     /// A call that takes longer is stopped. 1 ms to 60 s.
     #[serde(deserialize_with = "values::call_timeout")]
@@ -32,6 +32,20 @@ pub struct Plugins {
     /// Where compiled plugins are kept, so that they are ready at once after a restart; nowhere if absent. Nobody else
     /// may be able to write there.
     pub cache: Option<PathBuf>,
+    /// How plugins are fetched that ZooKeeper names with a URL; not at all if absent.
+    pub fetch: Option<Fetch>,
+}
+
+/// How plugins are fetched.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fetch {
+    /// Where they are kept.
+    pub dir: PathBuf,
+    /// The authorities that are believed; none: those that the system trusts.
+    #[serde(default)]
+    #[schemars(with = "Option<PathBuf>")]
+    pub ca: Option<Spanned<PathBuf>>,
 }
 
 impl Default for Plugins {
@@ -43,6 +57,7 @@ impl Default for Plugins {
             on_failure: OnFailure::default(),
             capabilities: BTreeMap::new(),
             cache: None,
+            fetch: None,
         }
     }
 }
@@ -55,7 +70,9 @@ impl Plugins {
 }
 
 /// What a plugin may do only if the configuration says so.
-#[derive(Clone, Copy, Debug, serde::Deserialize, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, serde::Deserialize, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Capability {
     /// To remember things by name, which costs memory.
@@ -96,7 +113,7 @@ impl std::fmt::Display for Kind {
 }
 
 /// What a failing plugin means to the request, by its kind.
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OnFailure {
     /// `fallback` or `reject`.
@@ -112,7 +129,7 @@ impl Default for OnFailure {
 }
 
 /// What happens to a request whose balancer fails.
-#[derive(Clone, Copy, Debug, serde::Deserialize, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, serde::Deserialize, PartialEq, Eq, Hash, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BalancerFailure {
     /// Native round robin decides.
@@ -122,7 +139,7 @@ pub enum BalancerFailure {
 }
 
 /// What happens to a request one of whose filters fails.
-#[derive(Clone, Copy, Debug, serde::Deserialize, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, serde::Deserialize, PartialEq, Eq, Hash, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FilterFailure {
     /// 503: a filter may be what guards the route.
@@ -197,7 +214,7 @@ pub struct Canary {
 }
 
 /// When a canary is left alone again.
-#[derive(Clone, Copy, Debug, serde::Deserialize, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, serde::Deserialize, PartialEq, Eq, Hash, serde::Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rollback {
     /// Calls before its rates are believed; three failures in a row count at once.
@@ -207,9 +224,11 @@ pub struct Rollback {
     /// How much larger the share of its requests may be that fail at the endpoint, or are answered with 5xx, than that of
     /// the others.
     pub errors: Share,
-    /// How many times the mean an endpoint may have of its picks, in hundredths; 0: any number, because a balancer may
-    /// have its reasons. Looked at when each endpoint could have had ten picks.
-    #[serde(deserialize_with = "times")]
+    /// How many times the mean an endpoint may have of its picks; 0: any number, because a balancer may have its reasons.
+    /// Looked at when each endpoint could have had ten picks.
+    // In hundredths, so that it can be compared and hashed.
+    #[serde(deserialize_with = "times", serialize_with = "hundredths")]
+    #[schemars(with = "f64", range(min = 0, max = 1000))]
     pub imbalance: u32,
 }
 
@@ -239,8 +258,16 @@ impl FromStr for Share {
     }
 }
 
+values::displayed! {
+    Share: |it, out| write!(out, "{}%", f64::from(it.0) / f64::from(Share::WHOLE / 100)),
+}
+
 values::written_as_string! {
     Share: "a share like \"5%\"",
+}
+
+fn hundredths<S: serde::Serializer>(times: &u32, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64(f64::from(*times) / 100.0)
 }
 
 /// A factor in hundredths: 1 to 1000, or 0.

@@ -2,18 +2,18 @@
 //!
 //! The files are only named here; [`crate::tls`] reads them, and says of each what is wrong with it.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::values::written_as_string;
+use super::values::{displayed, written_as_string};
 
 /// `[listeners.tls]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "WrittenListenerTls")]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "WrittenListenerTls", into = "WrittenListenerTls")]
 pub struct ListenerTls {
     /// At least one. Which one a client gets is decided by the names in them; the first is for all others.
     pub certificates: Vec<Certificate>,
@@ -24,12 +24,14 @@ pub struct ListenerTls {
 }
 
 /// A certificate and the key that belongs to it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
     /// PEM: the certificate, and after it those it was issued through.
+    #[schemars(with = "PathBuf")]
     pub certificate: Spanned<PathBuf>,
     /// PEM: PKCS#8, PKCS#1 or SEC1, not encrypted.
+    #[schemars(with = "PathBuf")]
     pub key: Spanned<PathBuf>,
 }
 
@@ -43,7 +45,7 @@ pub struct Clients {
 }
 
 /// Whether a client must have a certificate. One that is shown must be good either way.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientAuth {
     /// No handshake without.
@@ -53,7 +55,7 @@ pub enum ClientAuth {
 }
 
 /// A version of TLS. Older ones are not spoken (RFC 8996).
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum TlsVersion {
     /// RFC 5246, with authenticated ciphers and ephemeral keys only.
     #[default]
@@ -64,14 +66,27 @@ pub enum TlsVersion {
     V1_3,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
-#[derive(Default)]
 struct WrittenListenerTls {
+    /// At least one. A client gets the one with the name it asks for (or a wildcard for it, or the address it came to), else
+    /// the first.
     certificates: Vec<Certificate>,
+    /// PEM: authorities whose certificates clients are asked for; none: clients are not asked.
+    #[schemars(with = "Option<PathBuf>")]
     client_ca: Option<Spanned<PathBuf>>,
+    /// Whether a client must have a certificate, with `client_ca`; `required` if nothing is said.
     client_auth: Option<ClientAuth>,
+    /// The oldest version that is spoken.
     min_version: TlsVersion,
+}
+
+impl From<ListenerTls> for WrittenListenerTls {
+    fn from(tls: ListenerTls) -> Self {
+        let (client_ca, client_auth) = tls.clients.map(|it| (it.ca, it.auth)).unzip();
+        let ListenerTls { certificates, min_version, .. } = tls;
+        WrittenListenerTls { certificates, client_ca, client_auth, min_version }
+    }
 }
 
 impl TryFrom<WrittenListenerTls> for ListenerTls {
@@ -100,8 +115,8 @@ impl ListenerTls {
 }
 
 /// `[upstream.tls]`, and the same for one service. For endpoints whose scheme is `https` or `h2`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(try_from = "WrittenEndpointTls")]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "WrittenEndpointTls", into = "WrittenEndpointTls")]
 pub struct EndpointTls {
     /// PEM: the authorities that may have issued an endpoint's certificate. None: those that the system trusts.
     pub ca: Option<Spanned<PathBuf>>,
@@ -115,14 +130,32 @@ pub struct EndpointTls {
     pub verify: Option<bool>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 struct WrittenEndpointTls {
+    /// PEM: authorities that may have issued an endpoint's certificate; those that the system trusts if absent.
+    #[schemars(with = "Option<PathBuf>")]
     ca: Option<Spanned<PathBuf>>,
+    /// PEM: what is shown to an endpoint that asks, with `key`; nothing if absent.
+    #[schemars(with = "Option<PathBuf>")]
     certificate: Option<Spanned<PathBuf>>,
+    /// PEM: the key of `certificate`.
+    #[schemars(with = "Option<PathBuf>")]
     key: Option<Spanned<PathBuf>>,
+    /// The name or address that an endpoint's certificate must be for, and that it is told (SNI); its own IP address if
+    /// absent, and nothing is told.
     server_name: Option<ServerName>,
+    /// Whether an endpoint's certificate is looked at; yes if nothing is said. No: anybody on the way can read and change
+    /// everything.
     verify: Option<bool>,
+}
+
+impl From<EndpointTls> for WrittenEndpointTls {
+    fn from(tls: EndpointTls) -> Self {
+        let (certificate, key) = tls.identity.map(|it| (it.certificate, it.key)).unzip();
+        let EndpointTls { ca, server_name, verify, .. } = tls;
+        WrittenEndpointTls { ca, certificate, key, server_name, verify }
+    }
 }
 
 impl TryFrom<WrittenEndpointTls> for EndpointTls {
@@ -181,10 +214,8 @@ impl FromStr for ServerName {
     }
 }
 
-impl fmt::Display for ServerName {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
+displayed! {
+    ServerName: |it, out| out.write_str(&it.0),
 }
 
 written_as_string! {

@@ -4,6 +4,7 @@
 //! they make the [`Settings`] that a service runs with. What is done with them is in [`crate::endpoint`] and
 //! [`crate::health`].
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -11,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::tls::EndpointTls;
 use super::values::{self, Percent, Time};
@@ -22,53 +24,62 @@ use super::values::{self, Percent, Time};
 type Limit = Count<0, 1_000_000>;
 
 /// `[upstream]` or `[services.NAME]`: what is left out is as in the table below it.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Upstream {
-    /// See [`Settings::max_connections`].
+    /// Connections with a request on them, to one endpoint, over all workers; 0: no limit. Idle ones of another worker
+    /// may come on top, so that they are in nobody's way; while the sum is above the limit, none is kept that becomes
+    /// idle.
     pub max_connections: Option<Limit>,
-    /// See [`Settings::max_pending`].
+    /// Requests that wait for a connection to one endpoint: for it to open, or for a place on it; 0: no limit.
     pub max_pending: Option<Limit>,
-    /// See [`Settings::max_requests`].
+    /// Requests in flight at one endpoint, over all workers; 0: no limit.
     pub max_requests: Option<Limit>,
-    /// See [`Settings::slow_start`].
+    /// How long the share of a new or returning endpoint grows; zero: it has its whole share at once.
     #[serde(deserialize_with = "values::some_time_or_zero")]
     pub slow_start: Option<Time>,
-    /// See [`RetryBudget`].
+    /// How many retries there may be.
+    #[serde(skip_serializing_if = "SomeRetryBudget::is_empty")]
     pub retry_budget: SomeRetryBudget,
-    /// See [`Outlier`].
+    /// When an endpoint is left out because of what requests met there.
+    #[serde(skip_serializing_if = "SomeOutlier::is_empty")]
     pub outlier: SomeOutlier,
-    /// See [`HealthCheck`].
+    /// How endpoints are asked whether they are well: a table, `true` for one with these defaults, or `false`; none if
+    /// absent.
     pub health_check: Option<Check>,
-    /// See [`Settings::reuse`].
+    /// Which requests may have a connection that was used before.
     pub reuse: Option<Reuse>,
     /// How endpoints are connected to whose scheme is `https` or `h2`.
     pub tls: Option<EndpointTls>,
 }
 
-/// [`RetryBudget`] as it is written.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// How many retries there may be, as it is written.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct SomeRetryBudget {
-    /// See [`RetryBudget::ratio`].
+    /// Retries for requests.
     pub ratio: Option<Percent>,
-    /// See [`RetryBudget::min`].
+    /// Retries a second that are allowed whatever the traffic: a fifth of little is nothing.
     pub min: Option<Limit>,
 }
 
-/// [`Outlier`] as it is written.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// When an endpoint is left out because of what requests met there, as it is written.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct SomeOutlier {
-    /// See [`Outlier::consecutive`].
+    /// So many failures without a success in between; 0: never. As Envoy's `consecutive_gateway_failure`: no
+    /// connection, a broken one, nonsense, no answer in time, or a status of `status`.
     pub consecutive: Option<Limit>,
-    /// See [`Outlier::eject`].
+    /// For how long, the first time; doubled each time it happens again, one step back for each time as long as this
+    /// that it has been back.
     pub eject: Option<Time>,
-    /// See [`Outlier::max_eject`].
+    /// The longest it is doubled to.
     pub max_eject: Option<Time>,
-    /// See [`Outlier::panic`].
+    /// When less than this share of a service's endpoints would be left, all are used again, whatever is known of
+    /// them: then it is rather the network or the check that is ill, and the few that are left would be overrun.
+    /// Envoy's panic threshold, which is 50 % there too. 0 %: never.
     pub panic: Option<Percent>,
-    /// See [`Outlier::status`].
+    /// Answers that count as failures.
     pub status: Option<Statuses>,
 }
 
@@ -81,39 +92,37 @@ pub enum Check {
     On(SomeHealthCheck),
 }
 
-/// [`HealthCheck`] as it is written.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// How endpoints are asked whether they are well, as it is written.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SomeHealthCheck {
-    /// See [`HealthCheck::path`].
+    /// What is asked for; none: a connection that opens is enough.
     pub path: Option<CheckPath>,
-    /// See [`HealthCheck::grpc`].
+    /// Endpoints that speak HTTP/2 are asked by gRPC's health protocol, for the server as a whole, and not for a path.
     pub grpc: Option<bool>,
-    /// See [`HealthCheck::interval`].
+    /// From one check of an endpoint to its next, give or take a tenth. At least 10 ms.
     #[serde(deserialize_with = "values::some_check_interval")]
     pub interval: Option<Time>,
-    /// See [`HealthCheck::timeout`].
+    /// How long one may take.
     pub timeout: Option<Time>,
-    /// See [`HealthCheck::healthy`].
+    /// Good ones in a row until an endpoint is used again.
     pub healthy: Option<Count<1, 100>>,
-    /// See [`HealthCheck::unhealthy`].
+    /// Bad ones in a row until it is left out.
     pub unhealthy: Option<Count<1, 100>>,
-    /// See [`HealthCheck::status`].
+    /// What answers are good.
     pub status: Option<Statuses>,
 }
 
 /// How the endpoints of one service are treated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Connections with a request on them, to one endpoint, over all workers; 0: no limit. Idle ones of another worker
-    /// may come on top, so that they are in nobody's way; while the sum is above the limit, none is kept that becomes
-    /// idle.
+    /// See [`Upstream::max_connections`].
     pub max_connections: u32,
-    /// Requests that wait for a connection to one endpoint: for it to open, or for a place on it; 0: no limit.
+    /// See [`Upstream::max_pending`].
     pub max_pending: u32,
-    /// Requests in flight at one endpoint, over all workers; 0: no limit.
+    /// See [`Upstream::max_requests`].
     pub max_requests: u32,
-    /// How long the share of a new or returning endpoint grows; zero: it has its whole share at once.
+    /// See [`Upstream::slow_start`].
     pub slow_start: Duration,
     /// How many retries there may be.
     pub retry_budget: RetryBudget,
@@ -121,7 +130,7 @@ pub struct Settings {
     pub outlier: Outlier,
     /// How endpoints are asked whether they are well; none: they are not.
     pub health_check: Option<HealthCheck>,
-    /// Which requests may have a connection that was used before.
+    /// See [`Upstream::reuse`].
     pub reuse: Reuse,
 }
 
@@ -148,9 +157,9 @@ impl Default for Settings {
 /// requests, not three times as many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryBudget {
-    /// Retries for requests.
+    /// See [`SomeRetryBudget::ratio`].
     pub ratio: Percent,
-    /// Retries a second that are allowed whatever the traffic: a fifth of little is nothing.
+    /// See [`SomeRetryBudget::min`].
     pub min: u32,
 }
 
@@ -163,19 +172,15 @@ impl Default for RetryBudget {
 /// When an endpoint is left out because of what requests met there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outlier {
-    /// So many failures without a success in between; 0: never. As Envoy's `consecutive_gateway_failure`: no
-    /// connection, a broken one, nonsense, no answer in time, or a status of `status`.
+    /// See [`SomeOutlier::consecutive`].
     pub consecutive: u32,
-    /// For how long, the first time; doubled each time it happens again, one step back for each time as long as this
-    /// that it has been back.
+    /// See [`SomeOutlier::eject`].
     pub eject: Duration,
-    /// The longest it is doubled to.
+    /// See [`SomeOutlier::max_eject`].
     pub max_eject: Duration,
-    /// When less than this share of a service's endpoints would be left, all are used again, whatever is known of
-    /// them: then it is rather the network or the check that is ill, and the few that are left would be overrun.
-    /// Envoy's panic threshold, which is 50 % there too. 0 %: never.
+    /// See [`SomeOutlier::panic`].
     pub panic: Percent,
-    /// Answers that count as failures.
+    /// See [`SomeOutlier::status`].
     pub status: Statuses,
 }
 
@@ -195,19 +200,19 @@ impl Default for Outlier {
 /// How endpoints are asked whether they are well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// What is asked for; none: a connection that opens is enough.
+    /// See [`SomeHealthCheck::path`].
     pub path: Option<CheckPath>,
-    /// Endpoints that speak HTTP/2 are asked by gRPC's health protocol, for the server as a whole, and not for a path.
+    /// See [`SomeHealthCheck::grpc`].
     pub grpc: bool,
-    /// From one check of an endpoint to its next, give or take a tenth. At least 10 ms.
+    /// See [`SomeHealthCheck::interval`].
     pub interval: Duration,
-    /// How long one may take.
+    /// See [`SomeHealthCheck::timeout`].
     pub timeout: Duration,
-    /// Good ones in a row until an endpoint is used again.
+    /// See [`SomeHealthCheck::healthy`].
     pub healthy: u32,
-    /// Bad ones in a row until it is left out.
+    /// See [`SomeHealthCheck::unhealthy`].
     pub unhealthy: u32,
-    /// What answers are good.
+    /// See [`SomeHealthCheck::status`].
     pub status: Statuses,
 }
 
@@ -226,7 +231,7 @@ impl Default for HealthCheck {
 }
 
 /// Which requests may have a connection that was used before.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reuse {
     /// Those that may be repeated; another gets a fresh one, because an endpoint may close an idle one at any moment,
@@ -268,6 +273,65 @@ impl Upstream {
     }
 }
 
+impl From<Settings> for Upstream {
+    /// With nothing left out. How endpoints are connected to is none of the settings.
+    fn from(settings: Settings) -> Upstream {
+        let Settings {
+            max_connections,
+            max_pending,
+            max_requests,
+            slow_start,
+            retry_budget,
+            outlier,
+            health_check,
+            reuse,
+        } = settings;
+        Upstream {
+            max_connections: Some(Count(max_connections)),
+            max_pending: Some(Count(max_pending)),
+            max_requests: Some(Count(max_requests)),
+            slow_start: Some(Time(slow_start)),
+            retry_budget: SomeRetryBudget { ratio: Some(retry_budget.ratio), min: Some(Count(retry_budget.min)) },
+            outlier: SomeOutlier {
+                consecutive: Some(Count(outlier.consecutive)),
+                eject: Some(Time(outlier.eject)),
+                max_eject: Some(Time(outlier.max_eject)),
+                panic: Some(outlier.panic),
+                status: Some(outlier.status),
+            },
+            health_check: Some(health_check.map_or(Check::Off, |it| Check::On(it.into()))),
+            reuse: Some(reuse),
+            tls: None,
+        }
+    }
+}
+
+impl From<HealthCheck> for SomeHealthCheck {
+    fn from(check: HealthCheck) -> SomeHealthCheck {
+        SomeHealthCheck {
+            path: check.path,
+            grpc: Some(check.grpc),
+            interval: Some(Time(check.interval)),
+            timeout: Some(Time(check.timeout)),
+            healthy: Some(Count(check.healthy)),
+            unhealthy: Some(Count(check.unhealthy)),
+            status: Some(check.status),
+        }
+    }
+}
+
+impl SomeRetryBudget {
+    fn is_empty(&self) -> bool {
+        *self == SomeRetryBudget::default()
+    }
+}
+
+impl SomeOutlier {
+    fn is_empty(&self) -> bool {
+        *self == SomeOutlier::default()
+    }
+}
+
 impl SomeHealthCheck {
     fn over(&self, below: HealthCheck) -> HealthCheck {
         HealthCheck {
@@ -291,6 +355,49 @@ impl<'de, const LEAST: i64, const MOST: i64> Deserialize<'de> for Count<LEAST, M
         let number = i64::deserialize(from)?;
         let good = u32::try_from(number).ok().filter(|_| (LEAST..=MOST).contains(&number));
         good.map(Count).ok_or_else(|| D::Error::custom(format!("{number} is not a number from {LEAST} to {MOST}")))
+    }
+}
+
+impl<const LEAST: i64, const MOST: i64> Serialize for Count<LEAST, MOST> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u32(self.0)
+    }
+}
+
+impl<const LEAST: i64, const MOST: i64> JsonSchema for Count<LEAST, MOST> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Count_{LEAST}_{MOST}").into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": LEAST, "maximum": MOST })
+    }
+}
+
+impl Serialize for Check {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Check::Off => to.serialize_bool(false),
+            Check::On(check) => check.serialize(to),
+        }
+    }
+}
+
+impl JsonSchema for Check {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Check".into()
+    }
+
+    fn json_schema(of: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [of.subschema_for::<SomeHealthCheck>(), { "type": "boolean" }] })
     }
 }
 
@@ -366,6 +473,20 @@ impl FromStr for Statuses {
         let bad = || format!("{text:?} is not a list of statuses like \"200-399\" or \"200, 204\"");
         ranges.map(|it| Statuses(it.into())).ok_or_else(bad)
     }
+}
+
+values::displayed! {
+    CheckPath: |it, out| out.write_str(&it.0),
+    Statuses: |it, out| {
+        for (number, range) in it.0.iter().enumerate() {
+            out.write_str(if number > 0 { ", " } else { "" })?;
+            match range.start() == range.end() {
+                true => write!(out, "{}", range.start())?,
+                false => write!(out, "{}-{}", range.start(), range.end())?,
+            }
+        }
+        Ok(())
+    },
 }
 
 values::written_as_string! {

@@ -1,19 +1,17 @@
 //! The values of a configuration, each checked where it is read, so that a mistake points at its line and column.
 //!
-//! A type here says what may be written; what the fields mean and what they default to is in [`super`].
+//! A type here says what may be written, to whoever reads it and, by its schema, to tools; what the fields mean and what
+//! they default to is in [`super`].
 
-use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::de::{Deserialize, Deserializer, Error};
 
 /// The longest time that may be written: beyond it a sum with the clock could overflow, and nobody means it.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// Wasm memory comes in pages of 64 KiB, and a 32-bit memory ends at 4 GiB.
-const MEMORY: std::ops::RangeInclusive<u64> = 64 << 10..=4 << 30;
 /// Below 1 ms the epoch ticker cannot tell; a minute is longer than any request waits.
 const CALL_TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 /// More tries only multiply the load on endpoints that are failing already.
@@ -23,9 +21,9 @@ const CHECK_INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_millis
 /// Far beyond the cores of any machine; a typing error must not start a million threads.
 const MOST_WORKERS: i64 = 1024;
 
-/// A type that is written as a string. By a visitor, because only what fails inside one is placed at the value
-/// itself, also within a list.
-macro_rules! written_as_string {
+/// A type that is read from a string. By a visitor, because only what fails inside one is placed at the value itself, also
+/// within a list.
+macro_rules! read_as_string {
     ($($name:ident: $expected:literal),* $(,)?) => {$(
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -49,10 +47,70 @@ macro_rules! written_as_string {
     )*};
 }
 
+pub(crate) use read_as_string;
+
+/// The same, which is written again as its `Display` has it, and tells schemas what it is.
+macro_rules! written_as_string {
+    ($($name:ident: $expected:literal),* $(,)?) => {
+        $crate::config::values::read_as_string! { $($name: $expected),* }
+        $(
+            impl serde::Serialize for $name {
+                fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                    to.collect_str(self)
+                }
+            }
+
+            impl schemars::JsonSchema for $name {
+                fn inline_schema() -> bool {
+                    true
+                }
+
+                fn schema_name() -> std::borrow::Cow<'static, str> {
+                    stringify!($name).into()
+                }
+
+                fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                    schemars::json_schema!({ "type": "string", "title": $expected })
+                }
+            }
+        )*
+    };
+}
+
 pub(crate) use written_as_string;
+
+/// How values are written again.
+macro_rules! displayed {
+    ($($name:ident: $text:expr),* $(,)?) => {$(
+        impl std::fmt::Display for $name {
+            fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let text: fn(&Self, &mut std::fmt::Formatter<'_>) -> std::fmt::Result = $text;
+                text(self, out)
+            }
+        }
+    )*};
+}
+
+pub(crate) use displayed;
+
+displayed! {
+    Time: |it, out| write!(out, "{}", humantime::format_duration(it.0)),
+    Retention: |it, out| write!(out, "{}", humantime::format_duration(it.0)),
+    Percent: |it, out| write!(out, "{}%", it.0),
+    PathPrefix: |it, out| out.write_str(&it.0),
+    PluginName: |it, out| out.write_str(&it.0),
+    ServiceName: |it, out| out.write_str(&it.0),
+    HostName: |it, out| out.write_str(&it.0),
+    HeaderName: |it, out| out.write_str(&it.0),
+    MethodName: |it, out| out.write_str(it.0.as_str()),
+    Servers: |it, out| out.write_str(&it.0),
+    ZnodePath: |it, out| out.write_str(&it.0),
+    Address: |it, out| write!(out, "{}", it.0),
+}
 
 written_as_string! {
     Time: "a time like \"10s\"",
+    Retention: "a time like \"10m\", or \"0s\"",
     Percent: "a share like \"20%\"",
     PathPrefix: "a path like \"/shop\"",
     PluginName: "a plugin's name",
@@ -77,6 +135,18 @@ impl FromStr for Time {
             Duration::ZERO => Err(format!("{text:?} is no time at all; write one like \"10s\"")),
             time => Ok(Time(time)),
         }
+    }
+}
+
+/// How long something is kept; zero: not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention(pub Duration);
+
+impl FromStr for Retention {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        duration(text).map(Retention)
     }
 }
 
@@ -127,69 +197,6 @@ impl FromStr for Percent {
     fn from_str(text: &str) -> Result<Self, String> {
         let number = text.strip_suffix('%').and_then(|it| it.trim_end().parse().ok()).filter(|it| *it <= 100);
         number.map(Percent).ok_or_else(|| format!("{text:?} is not a share from \"0%\" to \"100%\""))
-    }
-}
-
-/// A number of bytes: `"64MiB"`, `"1.5 GB"`, or a plain number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ByteSize(pub u64);
-
-impl FromStr for ByteSize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let size = text.parse::<bytesize::ByteSize>();
-        size.map(|size| ByteSize(size.as_u64())).map_err(|_| format!("{text:?} is not a size like \"64MiB\""))
-    }
-}
-
-impl<'de> Deserialize<'de> for ByteSize {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Written;
-
-        impl Visitor<'_> for Written {
-            type Value = ByteSize;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("a size like \"64MiB\" or a number of bytes")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<ByteSize, E> {
-                text.parse().map_err(E::custom)
-            }
-
-            fn visit_i64<E: Error>(self, bytes: i64) -> Result<ByteSize, E> {
-                u64::try_from(bytes).map(ByteSize).map_err(|_| E::custom(format!("{bytes} is not a number of bytes")))
-            }
-
-            fn visit_u64<E: Error>(self, bytes: u64) -> Result<ByteSize, E> {
-                Ok(ByteSize(bytes))
-            }
-        }
-
-        from.deserialize_any(Written)
-    }
-}
-
-/// A [`ByteSize`] that a plugin's memory may have.
-pub(super) fn memory_limit<'de, D: Deserializer<'de>>(from: D) -> Result<ByteSize, D::Error> {
-    let size = ByteSize::deserialize(from)?;
-    if MEMORY.contains(&size.0) {
-        Ok(size)
-    } else {
-        Err(D::Error::custom(format!("{} bytes is not between 64KiB and 4GiB", size.0)))
-    }
-}
-
-/// A [`ByteSize`] in whole KiB from the one to the other.
-pub(super) fn kibibytes<'de, const LEAST: u64, const MOST: u64, D: Deserializer<'de>>(
-    from: D,
-) -> Result<ByteSize, D::Error> {
-    let size = ByteSize::deserialize(from)?;
-    if (LEAST << 10..=MOST << 10).contains(&size.0) {
-        Ok(size)
-    } else {
-        Err(D::Error::custom(format!("{} bytes is not between {LEAST}KiB and {MOST}KiB", size.0)))
     }
 }
 
@@ -284,12 +291,6 @@ impl FromStr for PluginName {
     }
 }
 
-impl fmt::Display for PluginName {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
-}
-
 /// The name of a service, as its registry has it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceName(pub Arc<str>);
@@ -302,12 +303,6 @@ impl FromStr for ServiceName {
             return Err(format!("{text:?} is not a service's name: at least one character, no \"/\""));
         }
         Ok(ServiceName(text.into()))
-    }
-}
-
-impl fmt::Display for ServiceName {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
     }
 }
 
@@ -429,7 +424,7 @@ impl FromStr for ZnodePath {
 }
 
 /// An address to listen on.
-pub(super) struct Address(pub SocketAddr);
+pub(crate) struct Address(pub SocketAddr);
 
 impl FromStr for Address {
     type Err = String;

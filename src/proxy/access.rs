@@ -41,6 +41,8 @@ pub struct Note {
     whole: bool,
     /// Inside the list of endpoints.
     listing: bool,
+    /// It says whose word the first attempt was.
+    picked: bool,
 }
 
 impl Note {
@@ -81,7 +83,22 @@ impl Note {
             line.push(b'"');
         }
         let journal = journal.clone();
-        Box::new(Note { journal, format, line, began, status: None, sent: 0, whole: false, listing: false })
+        Box::new(Note {
+            journal,
+            format,
+            line,
+            began,
+            status: None,
+            sent: 0,
+            whole: false,
+            listing: false,
+            picked: false,
+        })
+    }
+
+    /// The trace that it belongs to.
+    pub fn traced(&mut self, trace: &[u8]) {
+        self.plain(key!("trace"), trace);
     }
 
     /// Who asks, over a connection of `peer`, and which route takes it to which service.
@@ -93,6 +110,23 @@ impl Note {
         }
         self.text(key!("route"), route.as_bytes());
         self.text(key!("service"), service.as_bytes());
+    }
+
+    /// Whose word the first attempt was (a plugin and the beginning of its hash), among how many candidates, after how many
+    /// picks: with [`Note::tries`] all that it takes to follow it.
+    pub fn picked(&mut self, (balancer, version): (&str, &str), candidates: usize, sequence: u64) {
+        // What attempts after the first add to it is in their addresses.
+        if std::mem::replace(&mut self.picked, true) {
+            return;
+        }
+        self.key(key!("balancer"));
+        let (quote, at): (&[u8], &[u8]) =
+            (if self.format == Format::Json { b"\"" } else { b"" }, if version.is_empty() { b"" } else { b"@" });
+        for piece in [quote, balancer.as_bytes(), at, version.as_bytes(), quote] {
+            self.line.extend_from_slice(piece);
+        }
+        self.number(key!("candidates"), candidates as u64);
+        self.number(key!("sequence"), sequence);
     }
 
     /// An endpoint that it is sent to; the last one is who answered, if somebody did.

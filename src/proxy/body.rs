@@ -1,8 +1,6 @@
 //! Bodies on their way through: never gathered, only passed on, piece by piece, as fast as the slower side takes
 //! them.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -29,7 +27,7 @@ pub enum From {
     /// An HTTP/1 client.
     Http1(http1::Incoming),
     /// An HTTP/2 client.
-    Http2(Rc<RefCell<http2::Incoming>>),
+    Http2(http2::Exchange),
     /// What filters have made of all of it; empty once it is sent.
     Full(Bytes),
     /// Whatever of these, through the filters that see it.
@@ -63,7 +61,7 @@ impl Upload {
         match &self.from {
             From::Nowhere => true,
             From::Http1(body) => body.is_over(),
-            From::Http2(body) => body.borrow().is_over(),
+            From::Http2(body) => body.is_over(),
             From::Full(bytes) => bytes.is_empty(),
             From::Shown(body) => body.is_over(),
         }
@@ -74,7 +72,7 @@ impl Upload {
         match &self.from {
             From::Nowhere => Length::Known(0),
             From::Http1(body) => body.length(),
-            From::Http2(body) => body.borrow().length(),
+            From::Http2(body) => body.length(),
             From::Full(bytes) => Length::Known(bytes.len() as u64),
             From::Shown(body) => body.length(),
         }
@@ -94,7 +92,7 @@ impl Upload {
         let frame = match &mut self.from {
             From::Nowhere => return Poll::Ready(None),
             From::Http1(body) => body.poll_frame(context),
-            From::Http2(body) => body.borrow_mut().poll_frame(context),
+            From::Http2(body) => body.poll_frame(),
             From::Full(bytes) if bytes.is_empty() => return Poll::Ready(None),
             From::Full(bytes) => return Poll::Ready(Some(Ok(Frame::Data(std::mem::take(bytes))))),
             From::Shown(body) => return body.poll_frame(context),
@@ -195,7 +193,7 @@ pub enum Interim {
     /// An HTTP/1 client.
     Http1(http1::Shared),
     /// An HTTP/2 client.
-    Http2(http2::Responder),
+    Http2(http2::Exchange),
 }
 
 impl Interim {

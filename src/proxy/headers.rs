@@ -291,11 +291,18 @@ fn strip_hop_by_hop(fields: &mut Fields) {
     if !fields.any(HOP_BY_HOP) {
         return;
     }
+    // What nearly all that stands there is.
+    let says = |token: &[u8]| token.eq_ignore_ascii_case(b"close");
+    let closes = fields.tokens(Known::Connection).any(says);
     let named: Vec<Vec<u8>> = fields
         .tokens(Known::Connection)
-        .filter(|token| HOP_BY_HOP & Known::of(token).bit() == 0 && !stays_whatever_connection_says(token))
+        .filter(|token| !says(token) && HOP_BY_HOP & Known::of(token).bit() == 0)
+        .filter(|token| !stays_whatever_connection_says(token))
         .map(<[u8]>::to_vec)
         .collect();
+    if closes {
+        fields.remove(&b"close"[..]);
+    }
     for name in &named {
         fields.remove(&name[..]);
     }

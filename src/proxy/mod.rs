@@ -6,7 +6,6 @@ use std::cell::{Cell, RefCell};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use crate::plugin::{Failure, Instances};
 use crate::routes::{Found, Route, Sent};
 use crate::snapshot::{Current, Service, Snapshot};
 use crate::timer::{self, Patience};
+use crate::trace::Recorder;
 
 pub mod access;
 pub mod body;
@@ -28,16 +28,22 @@ pub mod headers;
 pub mod metrics;
 pub mod opening;
 pub mod pick;
+mod places;
+pub mod records;
 pub mod reply;
 pub mod shown;
+pub mod told;
+pub mod trace;
 pub mod upgrade;
 pub mod upstream;
 pub mod websocket;
 
-use access::Note;
 use body::{Body, From, Interim, Upload};
 use filter::Shared;
 use headers::{Client, RequestId};
+use places::AllPlaces;
+pub use places::{Place, Places};
+use records::Records;
 use shown::{Audience, Whose};
 use upgrade::Tunnel;
 use upstream::{Answer, AnswerBody, Call, Upstream};
@@ -62,15 +68,15 @@ pub struct Response {
     pub idle: Duration,
     /// Its place among the requests in flight, until it is sent.
     pub place: Option<Place>,
-    /// Its line in the access log, which is told what was sent and written then.
-    pub note: Option<Box<Note>>,
+    /// What is written down of it, which is told what was sent and ends when this is dropped.
+    pub records: Records,
 }
 
 impl Response {
     /// An answer of the gateway's own.
     fn own(head: ResponseHead, body: Body) -> Response {
         // It is short: the client need only take it.
-        Response { head, body, idle: Duration::from_secs(10), place: None, note: None }
+        Response { head, body, idle: Duration::from_secs(10), place: None, records: Records::default() }
     }
 }
 
@@ -86,6 +92,8 @@ pub struct Worker {
     places: Rc<AllPlaces>,
     /// The access log, if there is one.
     pub journal: Option<Rc<Journal>>,
+    /// Where traces go, if there are any.
+    pub recorder: Option<Rc<Recorder>>,
     clock: RefCell<reply::Clock>,
     complained: Cell<Option<Instant>>,
     rng: RefCell<fastrand::Rng>,
@@ -108,33 +116,6 @@ impl std::ops::Deref for Held {
     }
 }
 
-/// How many requests all workers are at.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub struct Places(AtomicU32);
-
-/// The places of all workers, with a count of this thread's own.
-#[derive(Debug)]
-struct AllPlaces(Arc<Places>);
-
-/// One of [`Places`], until it is dropped.
-#[derive(Debug)]
-pub struct Place(Rc<AllPlaces>);
-
-impl Place {
-    /// A place, if fewer than so many are taken.
-    fn enter(places: &Rc<AllPlaces>, limit: u32) -> Option<Place> {
-        let place = Place(places.clone());
-        (places.0.0.fetch_add(1, Relaxed) < limit).then_some(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.0.0.fetch_sub(1, Relaxed);
-    }
-}
-
 /// At most one line about failing plugins in this time; the metrics have the numbers.
 const COMPLAINTS: Duration = Duration::from_secs(1);
 
@@ -146,6 +127,7 @@ impl Worker {
         metrics: Arc<metrics::Worker>,
         places: Arc<Places>,
         journal: Option<Rc<Journal>>,
+        recorder: Option<Rc<Recorder>>,
     ) -> Worker {
         let mut cache = arc_swap::Cache::new(current);
         let held = Rc::new(Held(cache.load().clone()));
@@ -154,8 +136,9 @@ impl Worker {
             plugins: RefCell::new(plugins),
             upstream: Rc::new(Upstream::new(metrics.clone())),
             metrics,
-            places: Rc::new(AllPlaces(places)),
+            places: Rc::new(AllPlaces::new(places)),
             journal,
+            recorder,
             clock: RefCell::default(),
             complained: Cell::new(None),
             rng: RefCell::new(fastrand::Rng::new()),
@@ -178,6 +161,7 @@ impl Worker {
         timer::now();
         self.upstream.tidy();
         self.journal.iter().for_each(|journal| journal.flush());
+        self.recorder.iter().for_each(|recorder| recorder.flush());
     }
 
     /// Says when the response was made, if the endpoint does not (RFC 9110, section 6.6.1).
@@ -202,17 +186,18 @@ pub async fn handle(worker: &Rc<Worker>, client: &Client, request: Request) -> R
     let Request { mut head, upload, interim } = request;
     let id = RequestId::of(&mut head, &mut worker.rng.borrow_mut());
     let until = grpc::until(&head);
-    let mut note = worker.journal.as_ref().map(|journal| Note::new(journal, &head, id.bytes(), began));
     let root = head.target.path() == "/" && [Method::GET, Method::HEAD].contains(&head.method);
 
-    let place = Place::enter(&worker.places, worker.snapshot().rules.limits.requests);
+    let snapshot = worker.snapshot();
+    let place = Place::enter(&worker.places, snapshot.rules.limits.requests);
+    let mut records = Records::begin(worker, &snapshot.rules, &mut head, (client, &id), began);
     let answer = {
         // Pinned where it is made: it is large, and would be copied on its way.
         let work = pin!(async {
             if place.is_none() {
                 return Err(RequestError::Overloaded);
             }
-            forward(worker, client, &mut head, upload, &interim, &mut note).await
+            forward(worker, client, &mut head, upload, &interim, &mut records).await
         });
         unwinding(work).await
     };
@@ -221,21 +206,22 @@ pub async fn handle(worker: &Rc<Worker>, client: &Client, request: Request) -> R
         Err(RequestError::NoRoute) if root => reply::welcome(),
         Err(error) => {
             refused(worker, &error, id.text());
-            note.iter_mut().for_each(|note| note.failed(error.kind()));
+            records.failed(&error);
             reply::error(&error, id.text(), reply::Form::of(&head, until))
         }
     };
     worker.date(&mut response.head);
-    worker.metrics.answered(response.head.status, timer::now().saturating_duration_since(began));
-    note.iter_mut().for_each(|note| note.answered(response.head.status));
-    Response { place, note, ..response }
+    let (placed, after) = (records.counted(), timer::now().saturating_duration_since(began));
+    worker.metrics.answered_for(response.head.status, after, placed);
+    records.answered(&snapshot.rules, &mut response.head);
+    Response { place, records, ..response }
 }
 
 /// Counts and logs what could not be read as a request.
 pub fn unread(worker: &Worker, client: &Client, error: &RequestError) {
     refused(worker, error, "");
     if let Some(journal) = &worker.journal {
-        Note::refused(journal, &client.peer, error.status(), error.kind());
+        access::Note::refused(journal, &client.peer, error.status(), error.kind());
     }
 }
 
@@ -262,11 +248,11 @@ async fn unwinding<T>(mut work: Pin<&mut impl Future<Output = Result<T, RequestE
 /// From request to response: route, filters, pick, upstream, filters.
 async fn forward(
     worker: &Rc<Worker>,
-    client: &Client,
+    connection: &Client,
     head: &mut RequestHead,
     mut upload: Upload,
     interim: &Interim,
-    note: &mut Option<Box<Note>>,
+    records: &mut Records,
 ) -> Result<Response, RequestError> {
     let snapshot = worker.snapshot();
     headers::settle(head, &snapshot.rules.paths)?;
@@ -275,10 +261,9 @@ async fn forward(
     if head.target.as_str() == "*" {
         return Ok(reply::options());
     }
-    let peer = &client.peer;
-    let client = headers::introduce(head, client, &snapshot.rules)?;
+    let client = headers::introduce(head, connection, &snapshot.rules)?;
     let Located { route, service, original } = locate(&snapshot, head)?;
-    note.iter_mut().for_each(|note| note.placed(client, peer, &route.name, &route.service));
+    records.placed(client, connection, route, service);
     if upload.limit(route.max_body) {
         return Err(RequestError::ClientBody(BodyError::TooLarge));
     }
@@ -287,7 +272,6 @@ async fn forward(
     let mut tried = pick::Tried::default();
     let shared;
     if !route.filters.is_empty() {
-        let original = original.unwrap_or_else(|| head.target.whole().to_owned());
         let body = !upload.is_over();
         let passed = match filter::request(worker, &snapshot, route, head, original, (client, body))? {
             Ok(passed) => passed,
@@ -305,8 +289,7 @@ async fn forward(
             }
         }
     } else {
-        let original = || original.unwrap_or_else(|| head.target.whole().to_owned());
-        shared = filter::remember(&snapshot, route, head, original, client);
+        shared = filter::remember(&snapshot, route, original, client);
     }
 
     let service = service.ok_or(RequestError::NoEndpoint)?;
@@ -321,9 +304,11 @@ async fn forward(
         // What happened before tells more than that nothing is left.
         let endpoint = picked.map_err(|error| failed.take().unwrap_or(error))?;
         let address = endpoint.spec.address;
-        note.iter_mut().for_each(|note| note.tries(address));
+        records.tries(head, &snapshot, (route, service), &tried, &endpoint);
         let call = Call { head, expects, interim, timeouts, until, rate, connector: &service.connector };
-        let error = match worker.upstream.send(endpoint, call, upload).await {
+        let sent = worker.upstream.send(endpoint, call, upload).await;
+        records.tried(sent.as_ref().map(|it| it.head.status).map_err(|it| &it.error));
+        let error = match sent {
             Ok(answer) => break (answer, address),
             Err(error) => error,
         };
@@ -337,7 +322,10 @@ async fn forward(
         if refused {
             tried.refused();
         }
+        // The registry did not promise this one any more. To find it dead costs the request nothing but the attempt.
+        let dead = service.makeshift && error.error.is_connect();
         let again = refused
+            || dead && tried.another(service)
             || tried.attempts() <= route.retries
                 && tried.another(service)
                 && error.again.is_some()
@@ -345,7 +333,7 @@ async fn forward(
         match error.again {
             Some(body) if again => {
                 tracing::debug!(endpoint = %address, error = %error.error, "trying another endpoint");
-                if !refused {
+                if !refused && !dead {
                     worker.metrics.retried();
                     failed = Some(error.error);
                 }
@@ -355,12 +343,13 @@ async fn forward(
                 if !error.error.is_clients() {
                     filter::ended(route, &tried.canaries, true);
                 }
-                return Err(error.error);
+                return Err(if dead { RequestError::NoEndpoint } else { error.error });
             }
         }
     };
     filter::ended(route, &tried.canaries, answer.head.status.is_server_error());
 
+    let request = head;
     let Answer { mut head, body } = answer;
     let tunnel = matches!(body, AnswerBody::Switched(_));
     if asked_for.is_some() && version == Version::Http2 && head.status.is_success() && !tunnel {
@@ -379,7 +368,7 @@ async fn forward(
         None => Response::own(head, body),
         Some(shared) => {
             let shows = !tunnel && !body.is_over();
-            match filter::response(worker, &snapshot, route, shared, head, (address, shows))? {
+            match filter::response(worker, &snapshot, route, (request, shared), head, (address, shows))? {
                 Ok((head, shown)) if shown.is_empty() => Response::own(head, body),
                 Ok((head, shown)) => {
                     let audience = Audience::new(worker, shared, shown, Whose::Response);
@@ -452,16 +441,17 @@ async fn show_body(
 const API_NAME: &str = "the header api_name is not a path that starts with a slash";
 
 /// Where a request goes.
-struct Located<'a> {
-    route: &'a Route,
+pub(crate) struct Located<'a> {
+    /// What takes it.
+    pub(crate) route: &'a Route,
     /// None if there is no such service.
-    service: Option<&'a Arc<Service>>,
+    pub(crate) service: Option<&'a Arc<Service>>,
     /// What the request asked for, if the target to send on was not made of it by taking off its beginning.
     original: Option<String>,
 }
 
 /// The route of a request and its service; the head is left with the path to send on.
-fn locate<'a>(snapshot: &'a Snapshot, head: &mut RequestHead) -> Result<Located<'a>, RequestError> {
+pub(crate) fn locate<'a>(snapshot: &'a Snapshot, head: &mut RequestHead) -> Result<Located<'a>, RequestError> {
     let (route, service, sent) = match snapshot.routes.find(head) {
         Found::Explicit(route, cut) => (route, snapshot.services.get(&route.service), Ok(cut)),
         Found::Implicit(name, sent) => {

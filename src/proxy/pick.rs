@@ -28,6 +28,22 @@ pub struct Tried {
     attempts: u32,
     /// The canaries that had a say.
     pub canaries: Vec<Arc<Canary>>,
+    /// Whose word the latest attempt was.
+    by: By,
+    /// How many picks there were before the latest attempt.
+    sequence: u64,
+}
+
+/// Whose word a pick was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum By {
+    /// The gateway's own round robin: no balancer has said anything, or what it said was not to be.
+    #[default]
+    Native,
+    /// This of the route's balancers.
+    Balancer(usize),
+    /// What is tried in its place.
+    Canary(usize),
 }
 
 impl Tried {
@@ -41,6 +57,24 @@ impl Tried {
     /// Attempts that were more than a look at a limit.
     pub fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// Whose word the latest attempt was: the plugin and the beginning of its hash, which is empty for the gateway's own
+    /// round robin.
+    pub fn decided<'a>(&self, route: &'a Route, snapshot: &'a Snapshot) -> (&'a str, &'a str) {
+        let binding = match self.by {
+            By::Native => None,
+            By::Balancer(place) => route.balancers.get(place).map(|it| &it.binding),
+            By::Canary(place) => route.balancers.get(place).and_then(|it| Some(&it.canary.as_ref()?.binding)),
+        };
+        let Some(binding) = binding else { return ("native", "") };
+        let plugin = snapshot.plugins.get(binding.slot);
+        (&binding.plugin, plugin.and_then(|it| it.described.sha256.get(..8)).unwrap_or_default())
+    }
+
+    /// How many picks the balancer had before the latest attempt.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// The latest attempt came to nothing because of a limit: it does not count as one.
@@ -67,6 +101,7 @@ pub fn endpoint(
     tried.listed.extend(tried.latest.take());
     let endpoints = &service.endpoints;
     let sequence = route.balancers.first().map_or(0, |it| it.binding.count());
+    (tried.by, tried.sequence) = (By::Native, sequence);
     let mut picked = None;
     if tried.listed.len() < endpoints.len() {
         let turn = Turn { sequence, attempt: tried.listed.len() as u32, tried: &tried.listed, client };
@@ -74,8 +109,10 @@ pub fn endpoint(
             // Each that is asked has a sequence of its own, or shares would show in it.
             let sequence = if place == 0 { sequence } else { used.binding.count() };
             let turn = Turn { sequence, ..turn };
+            let before = tried.canaries.len();
             picked = balancer(worker, snapshot, used, endpoints, head, turn, &mut tried.canaries)?;
             if picked.is_some() {
+                tried.by = if tried.canaries.len() > before { By::Canary(place) } else { By::Balancer(place) };
                 break;
             }
         }
@@ -83,7 +120,11 @@ pub fn endpoint(
     let first = tried.attempts == 0;
     let usable = |index: &u32| !tried.listed.contains(index) && (first || !endpoints[*index as usize].live.out());
     // No opinion, one that has failed already, or one that a retry had better not go to.
-    let mut next = picked.filter(usable).or_else(|| native(endpoints, sequence, &tried.listed));
+    let mut next = picked.filter(usable);
+    if next.is_none() {
+        tried.by = By::Native;
+        next = native(endpoints, sequence, &tried.listed);
+    }
     if let (Some(index), Some(warming)) = (next, &service.warming) {
         next = Some(hand_on(endpoints, warming, index, sequence, &tried.listed));
     }
@@ -95,6 +136,7 @@ pub fn endpoint(
             return Ok(room);
         }
         tried.listed.push(index);
+        tried.by = By::Native;
         next = native(endpoints, sequence, &tried.listed);
     }
     if !first && let Some(room) = last_resort(service, tried) {

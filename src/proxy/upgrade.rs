@@ -27,8 +27,10 @@ pub struct Tunnel {
 pub enum Duplex {
     /// A whole connection.
     Http1(Box<Connection>),
-    /// One stream of a connection.
+    /// One stream of a connection to an endpoint.
     Http2(Box<http2::Duplex>),
+    /// One stream of a client's connection.
+    Client(Box<http2::Passage>),
 }
 
 impl Tunnel {
@@ -143,6 +145,7 @@ impl Duplex {
                 Poll::Ready(Ok(connection.input.split().freeze()))
             }
             Duplex::Http2(stream) => stream.poll_read(context),
+            Duplex::Client(stream) => stream.poll_read(),
         }
     }
 
@@ -151,6 +154,7 @@ impl Duplex {
         match self {
             Duplex::Http1(connection) => connection.put(piece),
             Duplex::Http2(stream) => stream.put(piece),
+            Duplex::Client(stream) => stream.put(piece),
         }
     }
 
@@ -158,6 +162,7 @@ impl Duplex {
         match self {
             Duplex::Http1(connection) => connection.poll_flush(context, &mut 0),
             Duplex::Http2(stream) => stream.poll_flush(context),
+            Duplex::Client(stream) => stream.poll_flush(context),
         }
     }
 
@@ -165,6 +170,7 @@ impl Duplex {
         match self {
             Duplex::Http1(connection) => connection.poll_shutdown(context),
             Duplex::Http2(stream) => stream.poll_shutdown(context),
+            Duplex::Client(stream) => stream.poll_shutdown(context),
         }
     }
 }

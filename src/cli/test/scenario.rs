@@ -227,7 +227,7 @@ impl FromStr for Client {
     }
 }
 
-values::written_as_string! {
+values::read_as_string! {
     PathText: "a path like \"/shop\"",
     Text: "the value of a header",
     Client: "an IP address like \"192.0.2.1\"",

@@ -13,7 +13,7 @@ use super::{Call, Wire};
 use crate::error::RequestError;
 use crate::http1::head::{self, HeadError, Limits};
 use crate::http1::{Connection, encode};
-use crate::message::{BodyError, Frame, Known, Length, ResponseHead};
+use crate::message::{BodyError, Frame, Known, Length, ResponseHead, Version};
 use crate::timer::{self, Patience};
 
 /// What an endpoint's head may be: more than a client's, since endpoints are ours.
@@ -82,6 +82,7 @@ pub(super) async fn exchange(
     upload: Upload,
 ) -> Result<(head::Response, Exchange), Failed> {
     encode::request(wire.connection.output(), call.head);
+    wire.connection.begin(call.head.version == Version::Http2);
     let idle = call.timeouts.idle.0;
     let sending = Sending {
         chunked: upload.length() == Length::Unknown,

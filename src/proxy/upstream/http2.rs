@@ -60,7 +60,7 @@ impl Answer {
 /// The half of an exchange that goes to the endpoint.
 struct Exchange {
     upload: Uploading,
-    sending: Sending,
+    sending: Sending<SendStream<Bytes>>,
     timer: Timer,
     busy: Busy,
 }
@@ -242,7 +242,7 @@ impl Exchange {
             return Poll::Ready(Ok(()));
         }
         match self.sending.poll(&mut self.upload, context) {
-            Poll::Ready(Ok(()) | Err(Unsent::Refused(_))) => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(()) | Err(Unsent::Refused)) => Poll::Ready(Ok(())),
             Poll::Ready(Err(Unsent::Source(error))) => Poll::Ready(Err(Stuck::Client(error))),
             Poll::Ready(Err(Unsent::Slow(time))) => Poll::Ready(Err(Stuck::Endpoint(time))),
             Poll::Pending if self.sending.waits_for_receiver() => Poll::Pending,
