@@ -24,7 +24,10 @@ COPY bench bench
 COPY tests/conformance tests/conformance
 RUN cargo build --release --locked \
     && mkdir -p /out/plugins /out/state/moongate \
-    && cp target/release/moongate /out/moongate
+    && cp target/release/moongate /out/moongate \
+    # As the user that will run it, and nobody else may write there: compiled code is believed only then.
+    && /out/moongate plugin compile --cache /out/state/moongate/compiled \
+    && chmod -R go-rwx /out/state/moongate/compiled
 
 FROM ${RUNTIME_IMAGE}
 LABEL org.opencontainers.image.title="Moongate" \
@@ -41,9 +44,10 @@ COPY --from=build --chown=65532:65532 /out/state/ /var/lib/
 WORKDIR /etc/moongate
 ENV MOONGATE_LISTEN=0.0.0.0:8080 \
     MOONGATE_ADMIN=127.0.0.1:9900 \
-    MOONGATE_PLUGINS=/plugins
-# *.wasm dropped into the first; the last good routes in the second, if the configuration keeps them there
-# (registry.zookeeper.snapshot).
+    MOONGATE_PLUGINS=/plugins \
+    MOONGATE_CACHE=/var/lib/moongate/compiled
+# *.wasm dropped into the first. In the second what is compiled of them, and of the bundled ones from the start: a new volume
+# gets what the image has there. The last good routes, too, if the configuration keeps them there (registry.zookeeper.snapshot).
 VOLUME ["/plugins", "/var/lib/moongate"]
 # The admin API listens on loopback and stays inside. One port only: Registrator would call a service with two
 # NAME-8080 and NAME-9900.

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use http::header::HeaderName;
@@ -37,8 +38,11 @@ pub async fn sample(name: &str, listener: std::net::TcpListener) -> Result<()> {
         let name = name.to_owned();
         let serve = async move {
             let service = service_fn(|request| {
-                let answer = answer(&name, address, &request);
-                async move { Ok::<_, Infallible>(answer) }
+                let (pause, answer) = (pause(&request), answer(&name, address, &request));
+                async move {
+                    tokio::time::sleep(pause).await;
+                    Ok::<_, Infallible>(answer)
+                }
             });
             // A client that goes away is its own affair.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -49,13 +53,10 @@ pub async fn sample(name: &str, listener: std::net::TcpListener) -> Result<()> {
 
 /// As the services of the original demonstration answer.
 fn answer<B: Body>(name: &str, address: SocketAddr, request: &Request<B>) -> Response<String> {
-    let parameter = |name: &str| {
-        let pairs = request.uri().query().unwrap_or_default().split('&');
-        pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
-    };
-    let (status, text) = match (request.uri().path(), parameter("id")) {
+    let (status, text) = match (request.uri().path(), parameter(request, "id")) {
         ("/", _) => (StatusCode::OK, format!("This is {}.", title(name))),
         ("/user", Some(id)) => (StatusCode::OK, format!("It's user {id}.")),
+        ("/wait", _) => (StatusCode::OK, "That took a while.".to_owned()),
         _ => (StatusCode::NOT_FOUND, "There is nothing here.".to_owned()),
     };
     let mut response = Response::new(text);
@@ -65,6 +66,18 @@ fn answer<B: Body>(name: &str, address: SocketAddr, request: &Request<B>) -> Res
         response.headers_mut().insert(ENDPOINT, address);
     }
     response
+}
+
+/// How long the answer is to take: `/wait?seconds=3`, to see what becomes of slow requests. At most a minute.
+fn pause<B>(request: &Request<B>) -> Duration {
+    let seconds = parameter(request, "seconds").filter(|_| request.uri().path() == "/wait");
+    Duration::from_secs(seconds.and_then(|it| it.parse().ok()).unwrap_or(0).min(60))
+}
+
+/// The value of a parameter in the query.
+fn parameter<'a, B>(request: &'a Request<B>, name: &str) -> Option<&'a str> {
+    let pairs = request.uri().query().unwrap_or_default().split('&');
+    pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 /// `service_1` → `Service 1`.
