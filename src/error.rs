@@ -121,6 +121,11 @@ impl RequestError {
         matches!(self, Self::NoEndpoint | Self::Overloaded)
     }
 
+    /// Whether no connection to the endpoint could be made.
+    pub fn is_connect(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::ConnectTimeout(_))
+    }
+
     /// Whether the client is at fault, which is no news to an operator.
     pub fn is_clients(&self) -> bool {
         self.status().is_client_error()

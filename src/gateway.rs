@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,11 +16,16 @@ use tokio::sync::{mpsc, watch};
 
 use crate::access::Log;
 use crate::admin;
+use crate::config::changes::{Change, changes};
 use crate::config::file::{check_plugins, mistake_at};
 use crate::config::mistakes::Mistakes;
 use crate::config::{self, Config, Kind};
 use crate::endpoint::standing::Verdicts;
+use crate::events::{Events, found};
+use crate::fleet;
+use crate::fleet::plugins::Pins;
 use crate::health;
+use crate::logging;
 use crate::plugin::library::{Library, Scanner};
 use crate::plugin::{Engine, engine::Limits};
 use crate::proxy::{Places, metrics};
@@ -31,6 +36,7 @@ use crate::server::sockets::{Sockets, Spread};
 use crate::server::worker;
 use crate::snapshot::Current;
 use crate::tls::{Acceptor, Connectors, Followed};
+use crate::trace;
 use crate::watch::Watch;
 
 /// How long the start waits for the registries: a gateway without services answers 404 to everybody, and one that
@@ -73,6 +79,11 @@ pub struct Reload {
 /// # Errors
 /// If the engine cannot be started, or the directory for compiled plugins is not ours.
 pub fn plugins(config: &Config) -> Result<(Engine, Library, Scanner)> {
+    pinned_plugins(config, Pins::default())
+}
+
+/// The same, where only certain versions of some plugins may serve.
+fn pinned_plugins(config: &Config, pins: Pins) -> Result<(Engine, Library, Scanner)> {
     let workers = workers(config);
     let limits = Limits { memory: config.plugins.memory_limit.0, call: config.plugins.call_timeout.0 };
     let mut engine = Engine::new(limits)?.standing(config.zone.clone());
@@ -80,7 +91,7 @@ pub fn plugins(config: &Config) -> Result<(Engine, Library, Scanner)> {
         engine = engine.caching(dir)?;
     }
     let mut library = Library::new(engine.clone(), workers, &config.plugins);
-    let mut scanner = Scanner::new(engine.clone(), &config.plugins.dir, workers);
+    let mut scanner = Scanner::new(engine.clone(), &config.plugins.dir, workers).pinned(pins);
     for change in scanner.scan() {
         let uses = publisher::uses(config).filter(|(plugin, ..)| *plugin == change.name());
         let uses: Vec<(Kind, Arc<str>)> = uses.map(|(_, kind, json)| (kind, json.into())).collect();
@@ -102,10 +113,17 @@ fn workers(config: &Config) -> usize {
 /// # Errors
 /// What kept it from starting. Once it runs, nothing ends it but a signal.
 pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses)) -> Result<()> {
+    let started = SystemTime::now();
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
 
-    let (engine, library, scanner) = plugins(&config)?;
+    let all = config::admin::mistakes(&config);
+    if !all.is_empty() {
+        bail!("{}", Mistakes { file: config.source.path.clone(), all });
+    }
+    let mut of_fleet = Vec::new();
+    let (pins, announced) = fleet::start::plugins(&config, &mut of_fleet, FIRST_READ).await;
+    let (engine, library, scanner) = pinned_plugins(&config, pins)?;
     let mistakes = check_plugins(&config, &|plugin, kind, json| library.check(plugin, kind, json));
     if !mistakes.is_empty() {
         bail!("{mistakes}");
@@ -120,12 +138,18 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
     let listen = spread.listeners.iter().map(|it| (it.bound, it.tls.is_some())).collect();
     let addresses = Addresses { listen, admin: spread.admin.local_addr().context("reading the bound address")? };
 
-    let (sources, stats) = registries(&config);
+    let remote = fleet::start::routes(&config, &mut of_fleet).await;
+    let (sources, mut stats) = registries(&config);
+    stats.append(&mut of_fleet);
+    let mut texts = remote.as_ref().map(fleet::routes::Routes::changed);
     let first_read = async {
         for source in &sources {
             let mut view = source.view.clone();
             // An ended source is one that will never be read.
             let _ = view.wait_for(|view| view.state != State::Starting).await;
+        }
+        if let (Some(texts), Some(State::Starting)) = (&mut texts, remote.as_ref().map(fleet::routes::Routes::state)) {
+            let _ = texts.wait_for(|texts| texts.state != State::Starting).await;
         }
     };
     // A gateway that has services is not replaced by one that has none.
@@ -139,39 +163,60 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
         () = asked(&mut terminate, &mut interrupt) => bail!("stopped while starting"),
     }
 
+    let (tracer, traces, exporting) = match config.tracing.as_ref().map(trace::start) {
+        Some((tracer, traces, exporting)) => (Some(tracer), Some(traces), Some(exporting)),
+        None => (None, None, None),
+    };
     let current = Current::default();
     let drain = config.drain.0;
     let (checks, verdicts) = watch::channel(Verdicts::default());
-    let publisher = Publisher::new(current.clone(), library, sources, verdicts, (connectors, followed), config.clone());
-    let publisher = publisher.hearing(engine.alarm());
+    let events = Arc::new(Events::default());
+    let of_tls = (connectors, followed);
+    let publisher = Publisher::new(current.clone(), library, sources, verdicts, of_tls, config.clone(), events.clone());
+    let sampled = traces.clone();
+    let publisher = publisher
+        .hearing(engine.alarm())
+        .with_routes(remote)
+        .telling(move |before, after| adopted(before, after, sampled.as_deref()));
     let (plugin_changes, plugins) = mpsc::channel(QUEUE);
     let (configs, new_configs) = mpsc::channel(QUEUE);
     tokio::spawn(health::run(current.clone(), publisher.published(), checks));
     tokio::spawn(scanner.follow(plugin_changes));
-    let following = tokio::spawn(follow(reload, config, configs, log.clone()));
+    let (series, token) = (config.metrics, config.admin_token.clone());
+    let following = tokio::spawn(follow(reload, config, configs, log.clone(), events.clone()));
+    tokio::spawn(found::watch_canaries(current.clone(), events.clone()));
     let mut publishing = tokio::spawn(publisher.run(new_configs, plugins));
 
     spread.listen()?;
-    let metrics: Vec<Arc<metrics::Worker>> = (0..workers).map(|_| Arc::default()).collect();
+    let metrics: Vec<Arc<metrics::Worker>> = (0..workers).map(|_| Arc::new(metrics::Worker::of(series))).collect();
     let (stop, stopped) = watch::channel(None);
     let state = admin::State {
         current: current.clone(),
         workers: metrics.clone(),
         registries: stats,
+        announced,
         listeners: spread.listeners,
         stop: stopped.clone(),
-        log: log.clone(),
+        log: log.as_ref().map(Arc::downgrade).unwrap_or_default(),
+        engine: engine.clone(),
+        events,
+        token,
+        endpoint_series: series.endpoints as usize,
+        started,
+        traces,
     };
     let admin = tokio::net::TcpListener::from_std(spread.admin).context("registering the admin socket")?;
-    let administrating = tokio::spawn(admin::serve(admin, Arc::new(state)));
+    let administrating = tokio::spawn(admin::serve(admin, state));
 
     let places = Arc::new(Places::default());
     let threads = spread.of_workers.into_iter().zip(metrics).enumerate().map(|(index, (sockets, metrics))| {
         let (current, engine, stop) = (current.clone(), engine.clone(), stopped.clone());
-        let (places, log) = (places.clone(), log.clone());
-        worker::start(worker::Setup { index, sockets, current, engine, metrics, places, log, stop })
+        let (places, log, tracer) = (places.clone(), log.clone(), tracer.clone());
+        worker::start(worker::Setup { index, sockets, current, engine, metrics, places, log, tracer, stop })
     });
     let threads = threads.collect::<Result<Vec<_>>>()?;
+    // The workers alone have it now, so that exporting ends when they do.
+    drop(tracer);
     if let Some(predecessor) = predecessor {
         tokio::select! {
             biased;
@@ -214,6 +259,9 @@ pub async fn run(config: Config, reload: Reload, ready: impl FnOnce(&Addresses))
         let _ = (administrating.await, following.await);
         drop(log);
         let _ = tokio::time::timeout(LAST_LINES, tokio::task::spawn_blocking(move || writing.join())).await;
+    }
+    if let Some(exporting) = exporting {
+        let _ = tokio::time::timeout(LAST_SPANS, exporting).await;
     }
     ensure!(end != End::Frozen, "the publisher ended, which is a mistake in the gateway; please report it");
     Ok(())
@@ -261,6 +309,9 @@ async fn open(config: &Config, workers: usize) -> Result<Opened> {
 
 /// How long the last lines of the access log may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// How long the collector may take for the last spans.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Why the gateway ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,7 +389,13 @@ fn registries(config: &Config) -> (Vec<Source>, Vec<(&'static str, Arc<Stats>)>)
 }
 
 /// Reads the configuration again when its file changes or SIGHUP comes, and hands on what is good.
-async fn follow(reload: Reload, mut config: Config, configs: mpsc::Sender<Config>, log: Option<Arc<Log>>) {
+async fn follow(
+    reload: Reload,
+    mut config: Config,
+    configs: mpsc::Sender<Config>,
+    log: Option<Arc<Log>>,
+    events: Arc<Events>,
+) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     let mut refused = None;
     let mut watched = Watched::default();
@@ -363,7 +420,6 @@ async fn follow(reload: Reload, mut config: Config, configs: mpsc::Sender<Config
         match (reload.read)() {
             Ok(new) if !asked && new.is_as(&config) => {}
             Ok(new) => {
-                warn_of_restart(&config, &new);
                 refused = None;
                 config = new.clone();
                 if configs.send(new).await.is_err() {
@@ -374,6 +430,7 @@ async fn follow(reload: Reload, mut config: Config, configs: mpsc::Sender<Config
             Err(mistakes) => {
                 refused = text;
                 tracing::error!("configuration refused, the one before stays:\n{mistakes}");
+                events.tell(publisher::refused(&mistakes));
             }
         }
     }
@@ -408,30 +465,28 @@ impl Watched {
     }
 }
 
-/// Says which keys were changed in vain.
-fn warn_of_restart(before: &Config, after: &Config) {
-    let fixed = |config: &Config| {
-        let plugins = &config.plugins;
-        [
-            ("listen", format!("{:?}", config.listen)),
-            ("listeners", format!("{:?}", config.listeners.iter().map(toml::Spanned::get_ref).collect::<Vec<_>>())),
-            ("handover", format!("{:?}", config.handover)),
-            ("access_log", format!("{:?}", config.access_log)),
-            ("admin", config.admin.to_string()),
-            ("workers", config.workers.to_string()),
-            ("registry", format!("{:?}", config.registry)),
-            ("plugins.dir", plugins.dir.display().to_string()),
-            ("plugins.memory_limit", plugins.memory_limit.0.to_string()),
-            ("plugins.call_timeout", format!("{:?}", plugins.call_timeout.0)),
-            ("plugins.cache", format!("{:?}", plugins.cache)),
-            ("plugins.capabilities", format!("{:?}", plugins.capabilities)),
-            ("zone", config.zone.to_string()),
-            ("drain", format!("{:?}", config.drain.0)),
-        ]
-    };
-    for ((key, before), (_, after)) in fixed(before).into_iter().zip(fixed(after)) {
-        if before != after {
-            tracing::warn!(key, "this key takes effect at the next start");
+/// Lines about a change of the configuration; who changes more knows that it is much.
+const TOLD: usize = 100;
+
+/// Does what a configuration that was taken over asks of others than the publisher, and says what is different now.
+fn adopted(before: &Config, after: &Config, traces: Option<&trace::Shared>) {
+    if before.log.level != after.log.level {
+        logging::set_level(&after.log.level);
+    }
+    if let (Some(traces), Some(tracing)) = (traces, &after.tracing) {
+        traces.sample(tracing.sample);
+    }
+    let all = changes(before, after);
+    for change in all.iter().take(TOLD) {
+        let Change { key, before, after } = change;
+        let [before, after] = [before, after].map(|it| it.as_deref().unwrap_or("(nothing)"));
+        if change.waits() {
+            tracing::warn!(key, before, after, "this key takes effect at the next start");
+        } else {
+            tracing::info!(key, before, after, "configuration changed");
         }
+    }
+    if all.len() > TOLD {
+        tracing::info!(more = all.len() - TOLD, "configuration changed");
     }
 }

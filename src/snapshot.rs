@@ -1,16 +1,19 @@
 //! Everything a request may consult, replaced as a whole by the one writer in [`crate::publisher`].
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use rustc_hash::FxHashMap;
+use sha2::{Digest, Sha256};
 
 use crate::config::upstream::Settings;
-use crate::config::{Config, Limits, Network};
+use crate::config::{Config, Limits, Network, Secret};
 use crate::endpoint::Endpoints;
 use crate::endpoint::budget::Budget;
 use crate::endpoint::standing::{Standing, Warming};
+use crate::fleet;
 use crate::message::names::Underscores;
 use crate::message::path::{DoubleSlashes, EncodedSlashes, Policy};
 use crate::plugin::{Plugin, Slot, library};
@@ -34,8 +37,12 @@ pub struct Snapshot {
     pub rules: Arc<Rules>,
     /// The plugins that serve.
     pub plugins: Arc<Plugins>,
+    /// What became of the routes in ZooKeeper.
+    pub remote: Arc<Vec<fleet::routes::Status>>,
     /// How far each registry can be trusted, by its name.
     pub registries: Vec<(&'static str, registry::State)>,
+    /// The names of routes and of services that have time series of their own, by number.
+    pub series: [Arc<Vec<Arc<str>>>; 2],
 }
 
 impl Snapshot {
@@ -59,6 +66,33 @@ pub struct Rules {
     pub trusted: Vec<Network>,
     /// Whether endpoints get `Forwarded`.
     pub forwarded: bool,
+    /// Which requests are told how they were decided.
+    pub explain: Option<Explain>,
+}
+
+impl Secret {
+    /// Whether it is this; how long that takes says nothing of how much is right.
+    pub fn is(&self, given: &[u8]) -> bool {
+        // Hashes have one length, and whoever does not know the secret does not know which bytes of them are right.
+        let [own, given] = [self.0.as_bytes(), given].map(Sha256::digest);
+        std::hint::black_box(own.iter().zip(given).fold(0, |different, (a, b)| different | (a ^ b))) == 0
+    }
+}
+
+/// The header that asks how a request was decided, and what it has to say.
+#[derive(Debug)]
+pub struct Explain {
+    /// Its name, in lower case.
+    pub header: Box<str>,
+    /// What it has to say.
+    pub secret: Secret,
+}
+
+impl Explain {
+    /// With these.
+    pub fn of(header: &str, secret: &str) -> Explain {
+        Explain { header: header.into(), secret: Secret(secret.into()) }
+    }
 }
 
 impl Rules {
@@ -83,7 +117,8 @@ impl Rules {
             limits::Underscores::Refuse => Underscores::Refuse,
         };
         let trusted = config.trusted_proxies.clone();
-        Rules { limits: config.limits, paths, underscores, trusted, forwarded: config.forwarded }
+        let explain = config.explain.as_ref().and_then(|it| Some(Explain::of(&it.header.0, &it.secret.as_ref()?.0)));
+        Rules { limits: config.limits, paths, underscores, trusted, forwarded: config.forwarded, explain }
     }
 
     /// Whether this is a proxy whose word is taken.
@@ -101,8 +136,14 @@ pub struct Service {
     pub spec: Arc<registry::Service>,
     /// Which registry; none: it is gone, and answers 503 until it is back.
     pub registry: Option<&'static str>,
-    /// All its endpoints, with their live figures.
+    /// All its endpoints, with their live figures. Where it has none, those that are retained.
     pub all: Arc<Endpoints>,
+    /// Those that vanished from the registry but may still live, for want of others.
+    pub retained: Arc<Endpoints>,
+    /// What vanished and was then found dead, by address and the time when it vanished.
+    pub given_up: Vec<(SocketAddr, SystemTime)>,
+    /// Whether `all` are the retained ones.
+    pub makeshift: bool,
     /// Those that requests go to: balancers and the request path know no others.
     pub endpoints: Arc<Endpoints>,
     /// What is held against endpoints, by their `Live::id`.
@@ -119,6 +160,8 @@ pub struct Service {
     pub connector: Arc<Connector>,
     /// The route that it has without anybody writing one.
     pub implicit: Option<Arc<Route>>,
+    /// What its requests are counted under.
+    pub series: u32,
 }
 
 /// The plugins that serve.

@@ -13,21 +13,31 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::config::file::{check_plugins, mistake_at};
 use crate::config::mistakes::Mistakes;
 use crate::config::upstream::Settings;
-use crate::config::{Config, Defaults, Filter, Kind, ServiceName};
-use crate::endpoint::Endpoints;
+use crate::config::{Config, Defaults, ServiceName};
 use crate::endpoint::budget::Budget;
 use crate::endpoint::standing::{Moment, Standing, Verdicts};
+use crate::events::{Events, found};
+use crate::fleet;
 use crate::plugin::library;
 use crate::registry::{self, View};
 use crate::routes::{Matcher, Route, Routes};
+use crate::series::Names;
 use crate::snapshot::{Current, Plugins, Rules, Service, Snapshot};
 use crate::tls::{Connectors, Followed, Refused};
 
 mod members;
+mod tiers;
+mod told;
 mod uses;
+mod waits;
 
 use members::Members;
-use uses::Uses;
+use tiers::Tiers;
+use uses::{Uses, all_filters};
+use waits::{others, until};
+
+pub use told::refused;
+pub use uses::uses;
 
 /// How long to wait for more after a change: one ZooKeeper transaction arrives as many events, but within this.
 const GATHER: Duration = Duration::from_millis(2);
@@ -36,12 +46,17 @@ const GATHER: Duration = Duration::from_millis(2);
 /// without end.
 const REMEMBERED: usize = 10_000;
 
+/// What requests of automatic and header routes are counted under.
+const AUTO: &str = "auto";
+
 /// What may change.
 enum Event {
     /// A registry has a new view.
     Services,
     /// The configuration was read again, and has no mistake in itself.
     Config(Box<Config>),
+    /// Routes in ZooKeeper have changed, or how far they can be trusted.
+    Routes,
     /// A plugin file came, changed or went.
     Plugin(library::Change),
     /// A version of a plugin keeps failing.
@@ -77,6 +92,9 @@ pub struct Publisher {
     config: Arc<Config>,
     /// A configuration that the plugins do not agree with; they may yet.
     refused: Option<Box<Config>>,
+    /// Those in ZooKeeper, which stand after those of the configuration.
+    remote: Option<fleet::routes::Routes>,
+    remote_status: Arc<Vec<fleet::routes::Status>>,
     routes: Arc<Routes>,
     rules: Arc<Rules>,
     connectors: Connectors,
@@ -92,7 +110,15 @@ pub struct Publisher {
     /// When the rest of an endpoint ends, the next.
     wake: Option<Instant>,
     published: Arc<Notify>,
+    events: Arc<Events>,
+    /// Of routes and of services.
+    series: [Names; 2],
+    /// Is told of a configuration that was taken over, and of the one before.
+    told: Box<Told>,
 }
+
+/// See [`Publisher::telling`].
+type Told = dyn Fn(&Config, &Config) + Send;
 
 impl Publisher {
     /// Publishes the first snapshot. `verdicts`: what the health checks say.
@@ -103,9 +129,11 @@ impl Publisher {
         verdicts: watch::Receiver<Verdicts>,
         (connectors, followed): (Connectors, Arc<Followed>),
         config: Config,
+        events: Arc<Events>,
     ) -> Publisher {
         connectors.follow(&followed);
         let rules = Arc::new(Rules::new(&config));
+        let series = [Names::new(config.metrics.routes, &[AUTO]), Names::new(config.metrics.services, &[])];
         let mut publisher = Publisher {
             current,
             library,
@@ -113,6 +141,8 @@ impl Publisher {
             sources,
             config: Arc::new(config),
             refused: None,
+            remote: None,
+            remote_status: Arc::default(),
             routes: Arc::default(),
             rules,
             connectors,
@@ -123,6 +153,9 @@ impl Publisher {
             verdicts,
             wake: None,
             published: Arc::default(),
+            events,
+            series,
+            told: Box::new(|_, _| {}),
         };
         publisher.compile();
         publisher.publish(Again { all: true, endpoints: true });
@@ -132,6 +165,22 @@ impl Publisher {
     /// The same, told of plugins that keep failing.
     pub fn hearing(self, failing: Arc<Notify>) -> Publisher {
         Publisher { failing, ..self }
+    }
+
+    /// The same, with these routes besides those of the configuration.
+    pub fn with_routes(mut self, remote: Option<fleet::routes::Routes>) -> Publisher {
+        self.remote = remote;
+        if self.remote.is_some() {
+            self.take_routes(true);
+            self.compile();
+            self.publish(Again::default());
+        }
+        self
+    }
+
+    /// The same, which tells of each configuration that it takes over, with the one before.
+    pub fn telling(self, told: impl Fn(&Config, &Config) + Send + 'static) -> Publisher {
+        Publisher { told: Box::new(told), ..self }
     }
 
     /// Is notified of each snapshot. For one listener.
@@ -151,6 +200,7 @@ impl Publisher {
                 }
             });
         }
+        let mut texts = self.remote.as_ref().map(fleet::routes::Routes::changed);
         let (alarm, failing, mut verdicts) = (self.alarm.clone(), self.failing.clone(), self.verdicts.clone());
         loop {
             let event = tokio::select! {
@@ -158,14 +208,19 @@ impl Publisher {
                 () = alarm.notified() => Event::Endpoints,
                 () = failing.notified() => Event::Failing,
                 Ok(()) = verdicts.changed() => Event::Endpoints,
+                Ok(()) = others(&mut texts) => Event::Routes,
                 () = until(self.wake) => Event::Endpoints,
                 Some(config) = configs.recv() => Event::Config(Box::new(config)),
                 Some(change) = plugins.recv() => Event::Plugin(change),
                 else => return,
             };
             let mut again = Again { all: false, endpoints: matches!(event, Event::Endpoints) };
+            // Registries have gathered before they said something.
+            let gathered = matches!(event, Event::Services);
             again.all |= self.take(event);
-            tokio::time::sleep(GATHER).await;
+            if !gathered {
+                tokio::time::sleep(GATHER).await;
+            }
             while let Ok(config) = configs.try_recv() {
                 again.all |= self.take(Event::Config(Box::new(config)));
             }
@@ -184,11 +239,20 @@ impl Publisher {
                 self.library.quarantine();
                 false
             }
+            Event::Routes => {
+                if self.take_routes(false) {
+                    self.use_routes();
+                }
+                false
+            }
             Event::Config(config) => self.adopt(config),
             Event::Plugin(change) => {
                 let uses = self.uses.of(change.name());
                 self.library.apply(change, &uses);
                 // A plugin and the routes that need it may come in any order.
+                if self.take_routes(true) {
+                    self.use_routes();
+                }
                 self.refused.take().is_some_and(|config| self.adopt(config))
             }
         }
@@ -200,6 +264,7 @@ impl Publisher {
         let mistakes = check_plugins(&config, &known);
         if !mistakes.is_empty() {
             tracing::error!("configuration refused, the one before stays:\n{mistakes}");
+            self.events.tell(refused(&mistakes));
             self.refused = Some(config);
             return false;
         }
@@ -212,24 +277,43 @@ impl Publisher {
             Err(refused) => {
                 let mistakes = mistakes_of(&config, &refused);
                 tracing::error!("configuration refused, the one before stays:\n{mistakes}");
+                self.events.tell(self::refused(&mistakes));
                 return false;
             }
         }
         self.refused = None;
+        (self.told)(&self.config, &config);
         self.config = Arc::from(config);
         self.rules = Arc::new(Rules::new(&self.config));
-        self.compile();
-        self.library.try_again(|name| self.uses.of(name));
-        tracing::info!(routes = self.routes.list().len(), "configuration loaded");
+        self.take_routes(true);
+        self.use_routes();
+        let routes = self.routes.list().len();
+        tracing::info!(routes, "configuration loaded");
+        self.events.tell(told::applied(routes));
         true
     }
 
-    /// Makes of the configuration what snapshots hold of it.
+    /// Takes in what ZooKeeper says of routes; whether there are other ones than before.
+    fn take_routes(&mut self, all: bool) -> bool {
+        let known = |plugin: &str, kind, json: &str| self.library.check(plugin, kind, json);
+        let changed = self.remote.as_mut().is_some_and(|remote| remote.take(&self.config, &known, all));
+        self.remote_status = Arc::new(self.remote.as_ref().map(|it| it.status(&self.config)).unwrap_or_default());
+        changed
+    }
+
+    /// Makes the routes that there are now those of the next snapshot.
+    fn use_routes(&mut self) {
+        self.compile();
+        self.library.try_again(|name| self.uses.of(name));
+    }
+
+    /// Makes of the configuration, and the routes besides it, what snapshots hold of them.
     fn compile(&mut self) {
         let config = self.config.clone();
         self.settings = Arc::new(config.upstream.over(Settings::default()));
-        let routes = config.routes.iter().enumerate().map(|(order, route)| {
-            let route = route.get_ref();
+        let all = config.routes.iter().map(toml::Spanned::get_ref);
+        let all = all.chain(self.remote.iter().flat_map(|remote| remote.serving()));
+        let routes = all.enumerate().map(|(order, route)| {
             let name: Arc<str> = match &route.host {
                 Some(host) => format!("{}{}", host.0, route.path_prefix.as_str()).into(),
                 None => route.path_prefix.as_str().into(),
@@ -254,7 +338,9 @@ impl Publisher {
                 retries: route.retries.unwrap_or(config.defaults.retries),
                 max_body: route.max_body.unwrap_or(config.defaults.max_body),
             };
-            Arc::new(self.uses.route(name, matcher, &route.service.0, &settings, config.plugins.on_failure))
+            let series = self.series[0].of(&name);
+            let route = self.uses.route(name, matcher, &route.service.0, &settings, config.plugins.on_failure);
+            Arc::new(Route { series, ..route })
         });
         let routes = routes.collect();
         self.routes = Arc::new(Routes::new(routes, config.header_routes.clone(), config.auto_routes.clone()));
@@ -276,7 +362,9 @@ impl Publisher {
         };
         let name = format!("{prefix}/{service}").into();
         let settings = Defaults { filters: all_filters(&config, &config.defaults.filters), ..config.defaults.clone() };
-        Some(Arc::new(self.uses.route(name, matcher, service, &settings, config.plugins.on_failure)))
+        let route = self.uses.route(name, matcher, service, &settings, config.plugins.on_failure);
+        // Each has one service, which is counted by itself.
+        Some(Arc::new(Route { series: self.series[0].of(&AUTO.into()), ..route }))
     }
 
     /// Puts together what is known and makes it the current snapshot.
@@ -319,6 +407,7 @@ impl Publisher {
             services.insert(service.name.clone(), service);
         }
 
+        let routes = self.remote.as_ref().map(|remote| (fleet::ROUTES, remote.state()));
         let status = self.library.status();
         let mut active = vec![None; self.uses.slots.len()];
         for (name, slot) in &self.uses.slots {
@@ -326,14 +415,18 @@ impl Publisher {
         }
         self.uses.forget();
         self.wake = services.values().flat_map(|it| it.standings.values()).filter_map(Standing::ends).min();
-        self.current.store(Arc::new(Snapshot {
+        let after = Arc::new(Snapshot {
             version: before.version + 1,
             services,
             routes: self.routes.clone(),
             rules: self.rules.clone(),
             plugins: Arc::new(Plugins { active, status }),
-            registries: views.into_iter().map(|(name, view)| (name, view.state)).collect(),
-        }));
+            remote: self.remote_status.clone(),
+            registries: views.into_iter().map(|(name, view)| (name, view.state)).chain(routes).collect(),
+            series: self.series.each_ref().map(Names::list),
+        });
+        self.current.store(after.clone());
+        found::between(&before, &after).into_iter().for_each(|news| self.events.tell(news));
         self.published.notify_one();
     }
 
@@ -354,17 +447,8 @@ impl Publisher {
                 known.map(|known| &known.settings).filter(|known| **known == settings).unwrap_or(&settings).clone()
             }
         };
-        let all = match known {
-            Some(known) if known.spec == *spec && Arc::ptr_eq(&known.settings, &settings) => known.all.clone(),
-            known => {
-                let before = known.map(|known| &*known.all);
-                Arc::new(Endpoints::following(before, spec, &settings, &self.alarm))
-            }
-        };
-        if all.is_empty() && known.is_some_and(|known| !known.all.is_empty()) {
-            tracing::info!(service = %name, "service has no endpoints left");
-        }
         let known = known.map(|known| &**known);
+        let Tiers { all, retained, given_up, makeshift } = Tiers::of(known, name, spec, &settings, &self.alarm);
         let Members { endpoints, standings, panic, warming } = members::judge(name, known, &all, verdicts, now);
         let budget = match known {
             Some(known) => known.budget.clone(),
@@ -374,6 +458,7 @@ impl Publisher {
             Some(known) if !again => known.implicit.clone(),
             _ => self.implicit(name),
         };
+        let series = known.map_or_else(|| self.series[1].of(name), |known| known.series);
         let (name, spec) = (name.clone(), spec.clone());
         let connector = self.connectors.of(&name).clone();
         Arc::new(Service {
@@ -381,6 +466,9 @@ impl Publisher {
             spec,
             registry,
             all,
+            retained,
+            given_up,
+            makeshift,
             endpoints,
             standings,
             panic,
@@ -389,6 +477,7 @@ impl Publisher {
             budget,
             connector,
             implicit,
+            series,
         })
     }
 
@@ -402,26 +491,8 @@ impl Publisher {
     }
 }
 
-/// The filters of a route, those of all routes first.
-fn all_filters(config: &Config, own: &[Filter]) -> Vec<Filter> {
-    config.filters.iter().chain(own).cloned().collect()
-}
-
 /// What is wrong with files that the configuration names.
 pub fn mistakes_of(config: &Config, refused: &[Refused]) -> Mistakes {
     let all = refused.iter().map(|it| mistake_at(config, &it.at, it.to_string())).collect();
     Mistakes { file: config.source.path.clone(), all }
-}
-
-/// Waits for a moment; for ever if there is none.
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Every use of a plugin that a configuration makes: plugin, kind, JSON.
-pub fn uses(config: &Config) -> impl Iterator<Item = (&str, Kind, &str)> {
-    config.uses().into_iter().map(|it| (&*it.used.plugin.0, it.kind, &*it.used.config))
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use rustc_hash::FxHashMap;
 
 use crate::config::plugins::Rollback;
-use crate::config::{self, Balancer, Defaults, Filter, Kind, OnFailure, PluginName, Used};
+use crate::config::{self, Balancer, Config, Defaults, Filter, Kind, OnFailure, PluginName, Used};
 use crate::plugin::canary::{Canary, Shadow};
 use crate::plugin::{Binding, Numbers, Slot};
 use crate::routes::{Matcher, Route, Use};
@@ -105,6 +105,7 @@ impl Uses {
             timeout: settings.timeout,
             retries: settings.retries,
             max_body: settings.max_body.0,
+            series: crate::series::OTHER,
         }
     }
 
@@ -135,4 +136,14 @@ impl Uses {
 /// The keys whose values are texts of files.
 fn keys(used: &Used) -> Box<[Box<str>]> {
     used.files.iter().map(|(key, _)| key.as_str().into()).collect()
+}
+
+/// Every use of a plugin that a configuration makes: plugin, kind, JSON.
+pub fn uses(config: &Config) -> impl Iterator<Item = (&str, Kind, &str)> {
+    config.uses().into_iter().map(|it| (&*it.used.plugin.0, it.kind, &*it.used.config))
+}
+
+/// The filters of a route, those of all routes first.
+pub(super) fn all_filters(config: &Config, own: &[Filter]) -> Vec<Filter> {
+    config.filters.iter().chain(own).cloned().collect()
 }

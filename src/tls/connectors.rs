@@ -38,6 +38,10 @@ impl Connectors {
             let Some(tls) = &service.tls else { continue };
             of.extend(load(&format!("service {}", name.0), &tls.over(&all)).map(|it| (name.0.clone(), it)));
         }
+        if let Some(tls) = config.registry.zookeeper.as_ref().and_then(|it| it.tls.as_ref()) {
+            // Read again with each session; here for the mistakes.
+            load("registry.zookeeper", tls);
+        }
         match others {
             Some(others) if refused.is_empty() => Ok((Connectors { others, of }, warnings)),
             _ => Err(refused),

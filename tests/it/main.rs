@@ -1,11 +1,16 @@
 //! The one integration binary: real sockets, a real ZooKeeper, real `.wasm` files.
 
+mod abi;
 mod access;
+mod admin;
 mod balancers;
 mod bodies;
 mod clients;
 mod config;
+mod dashboard;
+mod docs;
 mod filters;
+mod fleet;
 mod fuzz;
 mod grpc;
 mod handover;
@@ -15,16 +20,21 @@ mod http;
 mod http2;
 mod http2_abuse;
 mod lifecycle;
+mod metrics;
+mod operate;
 mod outage;
+mod paths;
 mod plugins;
 mod registry;
 mod resilience;
 mod rolling;
 mod scenarios;
+mod schema;
 mod streams;
 mod support;
 mod tidy;
 mod tls;
 mod tls_endpoints;
 mod tools;
+mod traces;
 mod versions;

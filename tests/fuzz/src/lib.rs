@@ -11,6 +11,8 @@ mod authority;
 mod chunked;
 mod config;
 mod forwarded;
+mod frames;
+mod hpack;
 mod http1;
 mod names;
 mod path;
@@ -24,6 +26,8 @@ pub use authority::authority;
 pub use chunked::chunked;
 pub use config::config;
 pub use forwarded::forwarded;
+pub use frames::frames;
+pub use hpack::hpack;
 pub use names::names;
 pub use path::path;
 pub use request::request;
@@ -41,6 +45,8 @@ pub const ALL: &[(&str, Target)] = &[
     ("chunked", chunked),
     ("config", config),
     ("forwarded", forwarded),
+    ("frames", frames),
+    ("hpack", hpack),
     ("names", names),
     ("path", path),
     ("request", request),

@@ -96,6 +96,7 @@ fn route(order: usize, chosen: &[u8]) -> Arc<Route> {
         timeout: Timeouts::default(),
         retries: 0,
         max_body: 0,
+        series: 0,
     })
 }
 

@@ -19,6 +19,59 @@ pub mod http1 {
     pub mod chunked;
     pub mod encode;
     pub mod head;
+
+    /// Buffers of connections, of which there are none.
+    pub mod connection {
+        /// A new one.
+        pub fn spare() -> Vec<u8> {
+            Vec::new()
+        }
+
+        /// Drops it.
+        pub fn put_by(_buffer: Vec<u8>) {}
+    }
+}
+
+/// HTTP/2 from clients but for what needs a connection.
+#[path = "../../../../src/http2"]
+pub mod http2 {
+    pub mod answer;
+    pub mod frame;
+    pub mod guard;
+    pub mod hpack;
+    pub mod outbox;
+    pub mod receive;
+    pub mod request;
+    pub mod response;
+    pub mod session;
+}
+
+/// What a registry may be reached through.
+pub mod tls {
+    use std::convert::Infallible;
+    use std::io;
+    use std::net::IpAddr;
+    use std::sync::Arc;
+
+    use tokio::net::TcpStream;
+
+    use crate::config::Protocol;
+    use crate::config::tls::EndpointTls;
+
+    /// Connects.
+    pub struct Connector;
+
+    impl Connector {
+        /// Any.
+        pub fn load(_name: &str, _tls: &EndpointTls) -> Result<(Arc<Connector>, Vec<String>), Infallible> {
+            Ok((Arc::new(Connector), Vec::new()))
+        }
+
+        /// In the open.
+        pub async fn connect(&self, stream: TcpStream, _address: IpAddr, _protocol: Protocol) -> io::Result<TcpStream> {
+            Ok(stream)
+        }
+    }
 }
 
 /// What routes carry and never look into: a plugin in use.
