@@ -192,7 +192,7 @@ async fn the_demos_registry_is_a_file_that_it_names() {
     let mut text = String::new();
     eventually("the demo says what to try", async || {
         text = std::fs::read_to_string(&output).unwrap();
-        text.contains("/api/v1/services\n")
+        text.contains("where that would go, and why\n")
     })
     .await;
     let word = |after: &str| text.split(after).nth(1).unwrap().split([' ', '\n', ',', ':']).next().unwrap().to_owned();
