@@ -106,7 +106,7 @@ fn run(document: &Path, blocks: &[Block]) -> Result<(), String> {
         .env("PATH", path)
         .env("HOME", std::env::var_os("HOME").unwrap_or_default())
         .env_remove("CARGO_TARGET_DIR")
-        // There is no way out of that network; what projects of plugins need the workspace needs, too.
+        // See `download`.
         .env("CARGO_NET_OFFLINE", "true")
         .output()
         .unwrap();
@@ -124,8 +124,20 @@ fn run(document: &Path, blocks: &[Block]) -> Result<(), String> {
     Ok(())
 }
 
+/// Has what a new plugin's project needs downloaded, because there is no way out of a session's network.
+fn download() {
+    let dir = tempfile::tempdir().unwrap();
+    let new = ["plugin", "new", "downloaded", "--kind", "balancer", "--lang", "rust"];
+    let made = Command::new(env!("CARGO_BIN_EXE_moongate")).args(new).current_dir(dir.path()).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let project = dir.path().join("downloaded");
+    let fetched = Command::new("cargo").arg("fetch").current_dir(project).output().unwrap();
+    assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
+}
+
 #[test]
 fn what_the_documentation_shows_can_be_typed() {
+    download();
     let mut documents = vec![root().join("README.md")];
     documents.extend(fs::read_dir(root().join("docs")).unwrap().flatten().map(|it| it.path()));
     documents.retain(|it| it.extension().is_some_and(|it| it == "md"));
