@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use crate::config::plugins::Share;
+use crate::config::secret;
 use crate::endpoint::Endpoint;
 use crate::fleet::plugins::Status as Announcement;
 use crate::fleet::routes::Refused;
@@ -161,7 +162,7 @@ pub(super) fn route(route: &Route, kind: &str) -> Value {
 
 fn used<F: std::fmt::Debug>(it: &Use<F>) -> Value {
     // It was JSON when it was configured. What came from files is as secret as those.
-    let mut config: Value = serde_json::from_str(&it.binding.config).unwrap_or_default();
+    let mut config = secret::shown(&it.binding.config);
     for key in &it.from_files {
         config[&**key] = "(from a file)".into();
     }

@@ -2,6 +2,8 @@
 //! with OpenTelemetry's own definitions.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -154,6 +156,51 @@ async fn a_trace_goes_from_the_caller_through_the_gateway_to_the_endpoint() {
     let lines = || std::fs::read_to_string(gateway.path("a.log")).unwrap_or_default();
     eventually("the access log has them", async || lines().lines().count() == 3).await;
     assert_eq!(lines().matches(&format!(" trace={} ", &CALLER[3..35])).count(), 2, "{}", lines());
+}
+
+/// A collector that is not of this project, and passes on what it has understood.
+struct Rotel(std::process::Child);
+
+impl Rotel {
+    async fn start(to: SocketAddr) -> (Rotel, SocketAddr) {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/rotel-agent");
+        let (http, grpc) = (nobody(), nobody());
+        let mut command = Command::new(&program);
+        command.args(["start", "--exporter", "otlp", "--otlp-exporter-protocol", "http", "--batch-timeout", "100ms"]);
+        command.args(["--otlp-exporter-compression", "none", "--otlp-exporter-endpoint", &format!("http://{to}")]);
+        command.args(["--otlp-http-endpoint", &http.to_string(), "--otlp-grpc-endpoint", &grpc.to_string()]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let rotel = Rotel(child.unwrap_or_else(|error| panic!("{}: {error}; run tests/setup", program.display())));
+        eventually("the collector listens", async || tokio::net::TcpStream::connect(http).await.is_ok()).await;
+        (rotel, http)
+    }
+}
+
+impl Drop for Rotel {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_collector_of_others_takes_and_passes_on_what_is_sent() {
+    let (behind, echo) = (Collector::start(StatusCode::OK).await, echo().await);
+    let (_rotel, collector) = Rotel::start(behind.address).await;
+    let gateway = gateway(&[echo.name()], &format!("[tracing]\nendpoint = \"http://{collector}\"\nsample = \"0%\"\n"));
+    for _ in 0..3 {
+        assert_eq!(get_with(gateway.http, "/s/user", &[("traceparent", CALLER)]).await.status, StatusCode::OK);
+    }
+    eventually("they are counted", async || {
+        gateway.metric("moongate_trace_spans_total{outcome=\"exported\"}").await == 6.0
+    })
+    .await;
+    let spans = behind.spans(&CALLER[3..35], 3).await;
+    let (servers, clients): (Vec<&Span>, Vec<&Span>) = spans.iter().partition(|it| it.kind == 2);
+    assert!(servers.iter().all(|it| hex(&it.parent_span_id) == CALLER[36..52] && text(it, "url.path") == "/s/user"));
+    assert!(clients.iter().all(|it| servers.iter().any(|server| server.span_id == it.parent_span_id)));
+    assert_eq!((servers.len(), clients.len()), (3, 3));
+    assert_eq!(gateway.metric("moongate_trace_spans_total{outcome=\"failed\"}").await, 0.0);
 }
 
 #[tokio::test]

@@ -255,6 +255,20 @@ async fn compiled_plugins_are_kept_and_not_believed_blindly() {
     assert_eq!(files().len(), 2, "they were compiled once more");
 }
 
+/// Whoever may look at the routes need not know the keys of their callers.
+#[tokio::test]
+async fn the_admin_side_does_not_tell_secrets_of_plugins() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let filter = "{ plugin = \"key-auth\", config = { keys = { shop = \"a-long-random-key\" }, header = \"x-key\" } }";
+    fs::write(dir.path().join("services.toml"), "[services.s]\nendpoints = [{ address = \"127.0.0.1:9\" }]\n").unwrap();
+    let gateway = Gateway::start_in(dir, &format!("filters = [{filter}]\n[auto_routes]\n"));
+    let routes = gateway.api("routes").await;
+    let wanted = serde_json::json!({ "keys": { "shop": "(secret)" }, "header": "x-key" });
+    assert_eq!(routes["routes"][0]["filters"][0]["config"], wanted);
+    let explained = gateway.api("explain?path=/s/").await.to_string();
+    assert!(explained.contains("key-auth") && !explained.contains("a-long-random-key"), "{explained}");
+}
+
 /// The texts of files become values of a plugin's configuration, and are followed.
 #[tokio::test]
 async fn a_plugin_is_given_texts_from_files() {
