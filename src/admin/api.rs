@@ -232,6 +232,8 @@ fn plugin(status: &Status) -> Value {
         "error": error.map(|it| it.0),
         "error_at": error.map(|it| time(it.1)),
         "quarantined": quarantined.map(|it| json!({ "sha256": it.sha256, "reason": it.reason, "at": time(it.at) })),
+        // The file that lies there now; `error` may be about another, which is worse.
+        "refused": refused.map(|it| json!({ "reason": it.reason, "at": time(it.at) })),
         "bundled": status.available,
     });
     if let (Some(plugin), Some(value)) = (&status.active, value.as_object_mut()) {

@@ -21,7 +21,7 @@ async fn plug(gateway: &Gateway, name: &str, file: &str) {
     gateway.plug(name, fixture(file));
     eventually(&format!("{file} is looked at"), async || {
         let now = gateway.plugin(name).await;
-        ["sha256", "error_at"].iter().any(|key| now[key] != before[key])
+        ["sha256", "error_at", "refused"].iter().any(|key| now[key] != before[key])
     })
     .await;
 }

@@ -164,11 +164,11 @@ struct Rotel(std::process::Child);
 impl Rotel {
     async fn start(to: SocketAddr) -> (Rotel, SocketAddr) {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/rotel-agent");
-        let (http, grpc) = (nobody(), nobody());
+        let http = nobody();
         let mut command = Command::new(&program);
         command.args(["start", "--exporter", "otlp", "--otlp-exporter-protocol", "http", "--batch-timeout", "100ms"]);
         command.args(["--otlp-exporter-compression", "none", "--otlp-exporter-endpoint", &format!("http://{to}")]);
-        command.args(["--otlp-http-endpoint", &http.to_string(), "--otlp-grpc-endpoint", &grpc.to_string()]);
+        command.args(["--otlp-http-endpoint", &http.to_string(), "--otlp-grpc-endpoint", "127.0.0.1:0"]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let rotel = Rotel(child.unwrap_or_else(|error| panic!("{}: {error}; run tests/setup", program.display())));
         eventually("the collector listens", async || tokio::net::TcpStream::connect(http).await.is_ok()).await;

@@ -49,6 +49,8 @@ pub(super) enum Happened {
     Created,
     Deleted,
     Changed,
+    /// Some child was made or deleted: what one-shot watches tell instead of which.
+    ChildrenChanged,
 }
 
 /// What to read again; a wider hint swallows the narrower ones.
@@ -74,11 +76,12 @@ impl Hints {
                 self.services.insert(service.to_owned());
             }
             Place::Child(service, _) if self.services.contains(service) => {}
-            Place::Child(service, child) if follows(service) => {
+            Place::Child(service, child) if happened != Happened::ChildrenChanged && follows(service) => {
                 let children = self.children.entry(service.to_owned()).or_default();
                 children.insert(child.to_owned(), happened != Happened::Deleted);
             }
             Place::Child(service, _) => {
+                self.children.remove(service);
                 self.services.insert(service.to_owned());
             }
         }
@@ -140,6 +143,18 @@ mod tests {
         assert!(hints.children.is_empty());
         assert_eq!(hints.services, HashSet::from(["a".into(), "unknown".into()]));
         assert!(hints.touches("a") && !hints.touches("b"));
+    }
+
+    #[test]
+    fn a_list_of_children_that_changed_is_read_with_its_service() {
+        for place in [Place::Service("a"), Place::Child("a", PROVIDERS)] {
+            let mut hints = Hints::default();
+            hints.note(Place::Child("a", "x"), Happened::Changed, |_| true);
+            assert!(hints.note(place, Happened::ChildrenChanged, |_| true));
+            assert_eq!((hints.services.len(), hints.children.len()), (1, 0));
+        }
+        let mut hints = Hints::default();
+        assert!(hints.note(Place::Root, Happened::ChildrenChanged, |_| true) && hints.everything);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! One persistent-recursive watch on each root is armed *before* everything is read, and again after *every* session
 //! event, followed by a whole read. This is not a matter of taste: events of a disconnection are lost by the server's
 //! design, and version 0.11.2 of the client loses persistent watches on each reconnection without a word. Between two
-//! whole reads an event is a hint to read its znode again; a failed read never replaces what is known.
+//! whole reads an event is a hint to read its znode again; a failed read never replaces what is known. Servers before
+//! 3.6 have no such watches: there, [`oneshot`] has one for each znode.
 //!
 //! [`session`] opens and gives up sessions, [`read`] asks, [`hints`] says what to ask, [`tree`] knows the answers. What
 //! is done in which order is here.
@@ -15,21 +16,24 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, WatchedEvent};
+use zookeeper_client::{Client, EventType, WatchedEvent};
 
 use self::hints::{Happened, Hints, Place};
 use self::hosts::{Answer, Hosts};
+use self::read::Reader;
 use self::retain::{Moment, Settled, Terms};
 use self::tree::Tree;
-use self::waiting::{Throttle, any, ready, until};
+use self::waiting::{Throttle, ready, until};
+use self::watches::Watches;
 use super::{Services, State, Stats, View, persist};
 use crate::config;
 
 mod hints;
 mod hosts;
+mod oneshot;
 mod publish;
 mod read;
 mod retain;
@@ -39,6 +43,7 @@ pub mod texts;
 mod tree;
 mod tunnel;
 mod waiting;
+mod watches;
 
 /// How long after the first event it is read again: what one transaction changes then becomes one view.
 const QUIET: Duration = Duration::from_millis(1);
@@ -157,6 +162,8 @@ impl Below<'_> {
 
 struct Source<'a> {
     config: &'a config::ZooKeeper,
+    /// Whether the servers are older than 3.6.
+    old: bool,
     /// Never empty; of two services of one name that of the first counts.
     below: Vec<Below<'a>>,
     out: watch::Sender<View>,
@@ -190,6 +197,7 @@ impl<'a> Source<'a> {
         let below = config.root.0.iter().map(below).collect();
         Source {
             config,
+            old: false,
             below,
             out,
             stats,
@@ -232,11 +240,19 @@ impl<'a> Source<'a> {
 
     /// One session, until it ends; the error says why.
     async fn serve(&mut self, client: Client) -> Result<Infallible> {
-        let mut watchers = Vec::new();
+        let mut watches = Watches::Recursive(Vec::new());
         loop {
             session::usable(&client).await?;
             let mut states = client.state_watcher();
-            let Err(error) = self.epoch(&client, &mut watchers).await;
+            let Err(error) = self.epoch(&client, &mut watches).await;
+            if matches!(watches, Watches::Oneshot(_)) {
+                // See its head. What was refused is refused in the next session as well.
+                let lost = ready(states.changed()).await.is_some();
+                self.stats.disconnects.fetch_add(u64::from(lost), Relaxed);
+                self.stale();
+                sleep(if lost { Duration::ZERO } else { REFUSED }).await;
+                return Err(error);
+            }
             // Whether the connection lives is told by its state alone: requests on a lost one fail in several ways.
             if ready(states.changed()).await.is_some() {
                 self.stats.disconnects.fetch_add(1, Relaxed);
@@ -252,28 +268,22 @@ impl<'a> Source<'a> {
     }
 
     /// From one session event to the next: watch, read everything, follow the hints.
-    async fn epoch(&mut self, client: &Client, watchers: &mut Vec<PersistentWatcher>) -> Result<Infallible> {
+    async fn epoch(&mut self, client: &Client, watches: &mut Watches) -> Result<Infallible> {
         session::catch_up(client).await?;
-        let mut all = Vec::with_capacity(self.below.len());
-        for below in &self.below {
-            let path = below.path();
-            let armed = session::answered(client, client.watch(path, AddWatchMode::PersistentRecursive)).await;
-            all.push(armed.with_context(|| format!("watching {path}, which needs ZooKeeper 3.6 or newer"))?);
-        }
         // Only now may the old ones go: the last watcher of a path takes the server's watch with it.
-        *watchers = all;
+        *watches = Watches::arm(client, self.below.iter().map(Below::path), &mut self.old).await?;
         // All gateways lose their connections at once. What takes long to read costs the servers as much, and so the
         // reads of large registries are spread, while those of small ones need not wait.
         sleep(self.effort.mul_f64(8.0 * fastrand::f64()).min(SPREAD)).await;
         // What is missing now may have gone while nobody watched.
         self.below.iter_mut().for_each(|below| below.tree.watches(false));
-        self.read_everything(client).await?;
+        self.read_everything(&mut watches.reader(client)).await?;
         self.publish();
         self.below.iter_mut().for_each(|below| below.tree.watches(true));
-        self.events(client, watchers).await
+        self.events(client, watches).await
     }
 
-    async fn events(&mut self, client: &Client, watchers: &mut [PersistentWatcher]) -> Result<Infallible> {
+    async fn events(&mut self, client: &Client, watches: &mut Watches) -> Result<Infallible> {
         let mut hints = self.no_hints();
         let mut due = None;
         let mut safety = Instant::now() + SAFETY_INTERVAL.mul_f64(0.75 + fastrand::f64() / 2.0);
@@ -285,7 +295,7 @@ impl<'a> Source<'a> {
                 biased;
                 () = sleep_until(due.unwrap_or(safety)) => None,
                 () = until(due_to_settle) => {
-                    self.settle(client, watchers, &mut hints).await?;
+                    self.settle(client, watches, &mut hints).await?;
                     continue;
                 }
                 answers = self.hosts.changed() => {
@@ -293,7 +303,7 @@ impl<'a> Source<'a> {
                     due.get_or_insert((Instant::now() + QUIET).max(self.published + PUBLISH_INTERVAL));
                     continue;
                 }
-                event = any(watchers) => Some(event),
+                event = watches.next() => Some(event?),
             };
             match woken {
                 Some((at, event)) => {
@@ -307,10 +317,10 @@ impl<'a> Source<'a> {
                 }
                 None if due.take().is_some() => {
                     let hints = std::mem::replace(&mut hints, self.no_hints());
-                    self.apply(client, hints).await?;
+                    self.apply(&mut watches.reader(client), hints).await?;
                 }
                 None => {
-                    self.check(client, watchers, &mut hints).await?;
+                    self.check(client, watches, &mut hints).await?;
                     due = Some(Instant::now());
                     safety = Instant::now() + SAFETY_INTERVAL.mul_f64(0.75 + fastrand::f64() / 2.0);
                 }
@@ -323,37 +333,40 @@ impl<'a> Source<'a> {
         self.below.iter().map(|_| Hints::default()).collect()
     }
 
-    /// Takes an event of the root `at` in, and returns whether there is something to read. An error ends the epoch.
-    fn note(&mut self, hints: &mut [Hints], at: usize, event: &WatchedEvent) -> Result<bool> {
+    /// Takes an event of the root `at` in, or of all that its path lies below, and returns whether there is something to
+    /// read. An error ends the epoch.
+    fn note(&mut self, hints: &mut [Hints], at: Option<usize>, event: &WatchedEvent) -> Result<bool> {
         let happened = match event.event_type {
             EventType::Session => bail!("the connection became {}", event.session_state),
             EventType::NodeCreated => Happened::Created,
             EventType::NodeDeleted => Happened::Deleted,
-            EventType::NodeDataChanged | EventType::NodeChildrenChanged => Happened::Changed,
+            EventType::NodeDataChanged => Happened::Changed,
+            EventType::NodeChildrenChanged => Happened::ChildrenChanged,
         };
-        let Below { root, tree } = &mut self.below[at];
-        let place = hints::place(root, &event.path);
-        if (&place, happened) == (&Place::Root, Happened::Deleted) {
-            tree.root_gone(Moment::now());
+        let mut something = false;
+        for (_, (Below { root, tree }, hints)) in
+            self.below.iter_mut().zip(hints).enumerate().filter(|(own, _)| at.is_none_or(|at| at == *own))
+        {
+            let place = hints::place(root, &event.path);
+            if (&place, happened) == (&Place::Root, Happened::Deleted) {
+                tree.root_gone(Moment::now());
+            }
+            something |= hints.note(place, happened, |service| tree.follows(service));
         }
-        Ok(hints[at].note(place, happened, |service| tree.follows(service)))
+        Ok(something)
     }
 
     /// Judges what vanished, once all that went with it is known.
-    async fn settle(
-        &mut self,
-        client: &Client,
-        watchers: &mut [PersistentWatcher],
-        hints: &mut Vec<Hints>,
-    ) -> Result<()> {
+    async fn settle(&mut self, client: &Client, watches: &mut Watches, hints: &mut Vec<Hints>) -> Result<()> {
         // The server ends a session in one step, and tells of it before it answers anything else. So what went together
         // has been told after this answer, however busy everybody is.
         session::answered(client, client.check_stat("/")).await?;
-        while let Some((at, event)) = ready(any(watchers)).await {
+        while let Some(event) = ready(watches.next()).await {
+            let (at, event) = event?;
             self.note(hints, at, &event)?;
         }
         let hints = std::mem::replace(hints, self.no_hints());
-        self.apply(client, hints).await?;
+        self.apply(&mut watches.reader(client), hints).await?;
         let now = Moment::now();
         for Below { root, tree } in &mut self.below {
             let Settled { vanished, emptied, taken_away, expired, services } = tree.settle(now);
@@ -379,15 +392,16 @@ impl<'a> Source<'a> {
     }
 
     /// Reads what the hints of each root name.
-    async fn apply(&mut self, client: &Client, hints: Vec<Hints>) -> Result<()> {
+    async fn apply(&mut self, reader: &mut Reader<'_>, hints: Vec<Hints>) -> Result<()> {
+        let client = reader.client;
         if hints.iter().any(|hints| hints.everything) {
-            self.read_everything(client).await?;
+            self.read_everything(reader).await?;
         } else {
             for (Below { root, tree }, hints) in self.below.iter_mut().zip(hints) {
                 if hints == Hints::default() {
                     continue;
                 }
-                let (services, children) = session::answered(client, read::hinted(client, root, hints)).await?;
+                let (services, children) = session::answered(client, read::hinted(reader, root, hints)).await?;
                 for (service, found) in services {
                     tree.set_service(&service, found);
                 }
@@ -401,10 +415,10 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    async fn read_everything(&mut self, client: &Client) -> Result<()> {
-        let started = Instant::now();
+    async fn read_everything(&mut self, reader: &mut Reader<'_>) -> Result<()> {
+        let (client, started) = (reader.client, Instant::now());
         for Below { root, tree } in &mut self.below {
-            let all = session::answered(client, read::everything(client, root)).await?;
+            let all = session::answered(client, read::everything(reader, root)).await?;
             tracing::debug!(root, services = all.len(), elapsed = ?started.elapsed(), "everything read");
             tree.replace(all);
         }
@@ -444,11 +458,12 @@ impl<'a> Source<'a> {
     }
 
     /// The slow safety check: whether events told all there is.
-    async fn check(&mut self, client: &Client, watchers: &mut [PersistentWatcher], hints: &mut [Hints]) -> Result<()> {
+    async fn check(&mut self, client: &Client, watches: &mut Watches, hints: &mut [Hints]) -> Result<()> {
         let unreadable: Vec<_> = self.below.iter().map(|below| below.tree.forbidden()).collect();
-        self.read_everything(client).await?;
+        self.read_everything(&mut watches.reader(client)).await?;
         // The server tells an event before it shows the value, and so the events of all that was read are here.
-        while let Some((at, event)) = ready(any(watchers)).await {
+        while let Some(event) = ready(watches.next()).await {
+            let (at, event) = event?;
             self.note(hints, at, &event)?;
         }
         let changes = self.publish();

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use zookeeper_client::{Client, Error, MultiReadResult};
 
 use super::hints::{Hints, is_own};
+use super::oneshot::Oneshots;
 use super::tree::{Body, Found};
 use crate::registry::layouts::dubbo::PROVIDERS;
 
@@ -18,9 +19,16 @@ const BATCH_BYTES: usize = 400 << 10;
 /// Requests under way at once, so that neither the server nor we hold the whole tree in buffers.
 const WINDOW: usize = 8;
 
+/// Whom to ask, and how.
+pub(super) struct Reader<'a> {
+    pub(super) client: &'a Client,
+    /// What is read is watched by these, on a server that has no others.
+    pub(super) oneshots: Option<&'a mut Oneshots>,
+}
+
 /// What is asked of a znode.
 #[derive(Clone, Copy)]
-enum Ask {
+pub(super) enum Ask {
     Children,
     Data,
 }
@@ -29,15 +37,18 @@ enum Ask {
 ///
 /// # Errors
 /// The root cannot be read, or a request got no answer. Nothing is then known.
-pub(super) async fn everything(client: &Client, root: &str) -> Result<Vec<(String, Found)>> {
+pub(super) async fn everything(reader: &mut Reader<'_>, root: &str) -> Result<Vec<(String, Found)>> {
     let path = if root.is_empty() { "/" } else { root };
-    let mut names = match client.list_children(path).await {
-        Ok(names) => names,
-        Err(Error::NoNode) => Vec::new(),
-        Err(error) => return Err(error).with_context(|| format!("listing {path}")),
+    let mut names = match &mut reader.oneshots {
+        Some(oneshots) => oneshots.list(reader.client, path).await?,
+        None => match reader.client.list_children(path).await {
+            Ok(names) => names,
+            Err(Error::NoNode) => Vec::new(),
+            Err(error) => return Err(error).with_context(|| format!("listing {path}")),
+        },
     };
     names.retain(|name| !is_own(root, name));
-    services(client, root, names).await
+    services(reader, root, names).await
 }
 
 /// What [`Hints`] ask for: whole services, and single children by service.
@@ -47,22 +58,22 @@ pub(super) type Hinted = (Vec<(String, Found)>, Vec<(String, String, Body)>);
 ///
 /// # Errors
 /// A request got no answer. Nothing is then known.
-pub(super) async fn hinted(client: &Client, root: &str, hints: Hints) -> Result<Hinted> {
-    let services = services(client, root, hints.services.into_iter().collect()).await?;
+pub(super) async fn hinted(reader: &mut Reader<'_>, root: &str, hints: Hints) -> Result<Hinted> {
+    let services = services(reader, root, hints.services.into_iter().collect()).await?;
     let children = hints.children.into_iter();
     let all = children
         .flat_map(|(service, children)| children.into_iter().map(move |(child, is)| (service.clone(), child, is)));
     let (there, gone): (Vec<_>, Vec<_>) = all.partition(|(_, _, is)| *is);
     let paths: Vec<String> = there.iter().map(|(service, child, _)| format!("{root}/{service}/{child}")).collect();
-    let bodies = ask(client, Ask::Data, &paths).await?.into_iter().map(body);
+    let bodies = ask(reader, Ask::Data, &paths).await?.into_iter().map(body);
     let read = there.into_iter().zip(bodies).map(|((service, child, _), body)| Ok((service, child, body?)));
     let gone = gone.into_iter().map(|(service, child, _)| Ok((service, child, Body::Missing)));
     Ok((services, read.chain(gone).collect::<Result<_>>()?))
 }
 
-async fn services(client: &Client, root: &str, names: Vec<String>) -> Result<Vec<(String, Found)>> {
+async fn services(reader: &mut Reader<'_>, root: &str, names: Vec<String>) -> Result<Vec<(String, Found)>> {
     let paths: Vec<String> = names.iter().map(|name| format!("{root}/{name}")).collect();
-    let lists = ask(client, Ask::Children, &paths).await?;
+    let lists = ask(reader, Ask::Children, &paths).await?;
     let mut all = Vec::with_capacity(names.len());
     for (name, answer) in names.into_iter().zip(lists) {
         let found = match answer {
@@ -75,14 +86,14 @@ async fn services(client: &Client, root: &str, names: Vec<String>) -> Result<Vec
         };
         all.push((name, found));
     }
-    providers(client, root, &mut all).await?;
+    providers(reader, root, &mut all).await?;
     let mut paths = Vec::new();
     for (name, found) in &all {
         if let Found::Children(children) = found {
             paths.extend(children.iter().map(|(child, _)| format!("{root}/{name}/{child}")));
         }
     }
-    let mut answers = ask(client, Ask::Data, &paths).await?.into_iter();
+    let mut answers = ask(reader, Ask::Data, &paths).await?.into_iter();
     for (_, found) in &mut all {
         let Found::Children(children) = found else { continue };
         for ((_, slot), answer) in children.iter_mut().zip(&mut answers) {
@@ -93,7 +104,7 @@ async fn services(client: &Client, root: &str, names: Vec<String>) -> Result<Vec
 }
 
 /// Adds to services with a child [`PROVIDERS`] the children of that, as `providers/<child>`.
-async fn providers(client: &Client, root: &str, all: &mut [(String, Found)]) -> Result<()> {
+async fn providers(reader: &mut Reader<'_>, root: &str, all: &mut [(String, Found)]) -> Result<()> {
     let mut parents = Vec::new();
     let mut paths = Vec::new();
     for (name, found) in all {
@@ -104,7 +115,7 @@ async fn providers(client: &Client, root: &str, all: &mut [(String, Found)]) -> 
             parents.push(children);
         }
     }
-    for (children, answer) in parents.into_iter().zip(ask(client, Ask::Children, &paths).await?) {
+    for (children, answer) in parents.into_iter().zip(ask(reader, Ask::Children, &paths).await?) {
         // What may not be listed is a znode without endpoints.
         if let Answer::Children(more) = answer {
             children.extend(more.into_iter().map(|child| (format!("{PROVIDERS}/{child}"), Body::Missing)));
@@ -114,7 +125,7 @@ async fn providers(client: &Client, root: &str, all: &mut [(String, Found)]) -> 
 }
 
 /// What one znode answered.
-enum Answer {
+pub(super) enum Answer {
     Children(Vec<String>),
     /// And the session that holds it; 0 if none does.
     Data(Vec<u8>, i64),
@@ -132,14 +143,17 @@ fn body(answer: Answer) -> Result<Body> {
 }
 
 /// The answers in the order of `paths`.
-async fn ask(client: &Client, ask: Ask, paths: &[String]) -> Result<Vec<Answer>> {
+async fn ask(reader: &mut Reader<'_>, ask: Ask, paths: &[String]) -> Result<Vec<Answer>> {
+    if let Some(oneshots) = &mut reader.oneshots {
+        return oneshots.ask(reader.client, ask, paths).await;
+    }
     let mut answers: Vec<Option<Answer>> = Vec::with_capacity(paths.len());
     answers.resize_with(paths.len(), || None);
     let mut running = VecDeque::with_capacity(WINDOW);
     let mut next = 0;
     while next < paths.len() || !running.is_empty() {
         if next < paths.len() && running.len() < WINDOW {
-            let mut request = client.new_multi_reader();
+            let mut request = reader.client.new_multi_reader();
             let mut asked = Vec::with_capacity(BATCH);
             let mut bytes = 0;
             while next < paths.len()

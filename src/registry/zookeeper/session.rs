@@ -80,7 +80,9 @@ async fn fresh(config: &config::ZooKeeper) -> Session {
 
 async fn connect(config: &config::ZooKeeper, limit: Duration) -> Result<Session> {
     // Without `fail_eagerly` the client would pause between its attempts, and its pauses have no cap.
-    let mut connector = Client::connector().with_session_timeout(config.session_timeout.0).with_fail_eagerly();
+    // The oldest protocol will do: nothing is created but plain znodes, in the way that all servers know.
+    let connector = Client::connector().with_server_version(3, 4, 0).with_fail_eagerly();
+    let mut connector = connector.with_session_timeout(config.session_timeout.0);
     if let Some(auth) = credentials(config).await? {
         let (scheme, secret) = auth.split_once(':').context("reading the credentials: they are not scheme:secret")?;
         // Before any watch: the server does not tell a recursive watch of znodes that its session may not read.

@@ -1,10 +1,8 @@
 //! Waiting for one of several things, and keeping the log short. Knows nothing of services.
 
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use zookeeper_client::{PersistentWatcher, WatchedEvent};
 
 /// The least time between two log lines of one kind that a broken registry could repeat for ever.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -15,19 +13,6 @@ pub(super) async fn until(moment: Option<std::time::Instant>) {
         Some(moment) => sleep_until(moment.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// The next event of any of them, and which one's it is.
-pub(super) async fn any(watchers: &mut [PersistentWatcher]) -> (usize, WatchedEvent) {
-    let mut all: Vec<_> = watchers.iter_mut().map(|watcher| Box::pin(watcher.changed())).collect();
-    std::future::poll_fn(|context| {
-        let ready = all.iter_mut().enumerate().find_map(|(at, next)| match next.as_mut().poll(context) {
-            Poll::Ready(event) => Some((at, event)),
-            Poll::Pending => None,
-        });
-        ready.map_or(Poll::Pending, Poll::Ready)
-    })
-    .await
 }
 
 /// What `future` gives without waiting.

@@ -14,10 +14,12 @@ use zookeeper_client::Client;
 use super::{persistent, unique};
 use crate::support::client::get;
 use crate::support::eventually;
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{Gateway, services};
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
+use crate::support::tls::Authority;
 use crate::support::zookeeper::{Server, connect};
+use crate::tls::ONE;
 
 fn wasm(name: &str) -> &'static [u8] {
     BUNDLED.iter().find(|it| it.0 == name).unwrap().1
@@ -137,4 +139,41 @@ async fn a_version_is_fetched_and_never_run_if_its_hash_is_another() {
     let second = gateway.beside(&[]);
     serves(&second, &hash(two)).await;
     assert_eq!(get(second.http, "/a").await.status, StatusCode::OK);
+}
+
+/// The server of files is a gateway too, with a certificate of an authority that the other trusts by `ca`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_comes_over_tls_from_who_it_should_be() {
+    let ((client, root), origin) = (arrange().await, Origin::start().await);
+    let one = wasm("random");
+    let files = server(Arc::new(Mutex::new(one))).await;
+    let (dir, ours, theirs) = (tempfile::TempDir::new().unwrap(), Authority::new("ours"), Authority::new("theirs"));
+    ours.issue(&["127.0.0.1"]).write(dir.path(), "a");
+    ours.write(&dir.path().join("ours.pem"));
+    theirs.write(&dir.path().join("theirs.pem"));
+    let authority = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    let (ours, theirs) = (authority("ours.pem"), authority("theirs.pem"));
+    fs::write(dir.path().join("services.toml"), services("s", &[&files])).unwrap();
+    let registry = "[registry.file]\npath = \"services.toml\"\n[auto_routes]\n";
+    let listener = format!("[[listeners]]\naddress = \"127.0.0.1:0\"\n{ONE}\n");
+    let secure = Gateway::start_in(dir, &format!("{listener}{registry}"));
+    let (znode, url) = (format!("{root}/mine"), format!("https://{}/s/mine.wasm", secure.listeners[1]));
+    announce(&client, &znode, &hash(one), Some(&url)).await;
+
+    let config = config(&Server::shared().connect_string(), &root);
+    let config = config.replace("dir = \"store\"", "dir = \"store\", ca = \"ca.pem\"");
+    let start = |authority: &str| {
+        let dir = tempfile::TempDir::new().unwrap();
+        fs::write(dir.path().join("ca.pem"), authority).unwrap();
+        fs::write(dir.path().join("services.toml"), services("s", &[&origin])).unwrap();
+        Gateway::start_in(dir, &format!("{config}{registry}"))
+    };
+    let stranger = start(&theirs);
+    let told = async || {
+        let error = stranger.plugin("mine").await["announced"]["error"].clone();
+        error.as_str().is_some_and(|it| it.contains("the TLS handshake"))
+    };
+    eventually("who has no certificate of the authority is not asked", told).await;
+    assert_ne!(stranger.plugin("mine").await["state"], "active");
+    serves(&start(&ours), &hash(one)).await;
 }

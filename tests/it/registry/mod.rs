@@ -16,6 +16,7 @@ use crate::support::zookeeper::{Registrar, Server, connect};
 
 mod layouts;
 mod matrix;
+mod old;
 mod outages;
 mod scale;
 mod secure;

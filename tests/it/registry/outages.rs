@@ -154,7 +154,7 @@ async fn the_snapshot_of_another_root_is_ignored() {
 }
 
 /// What ZooKeeper holds, read one by one by another client.
-async fn truth(client: &Client, root: &str) -> Result<Shown, Error> {
+pub(super) async fn truth(client: &Client, root: &str) -> Result<Shown, Error> {
     let mut all = Shown::new();
     for service in client.list_children(root).await? {
         let children = client.list_children(&format!("{root}/{service}")).await?;

@@ -173,7 +173,13 @@ fn on_a_stream(group: &mut Group) {
         group
             .add(Correctness, reference, format!("{name}-is-cut"), move |lane| {
                 let (toll, mut h2) = resets(lane)?;
-                want!(toll.is_cut(&mut h2), "an end to it", "{} resets taken, {:?} of processor", toll.sent * 50, toll.cpu);
+                want!(
+                    toll.is_cut(&mut h2),
+                    "an end to it",
+                    "{} resets taken, {:?} of processor",
+                    toll.sent * 50,
+                    toll.cpu
+                );
                 Ok(())
             })
             .heavy();

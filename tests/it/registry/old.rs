@@ -1,0 +1,179 @@
+//! The source and a server before 3.6. None is packaged, so one of today's stands behind [`Old`], which answers as those
+//! do to what they do not know.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use moongate::config::{self, Retention};
+use moongate::registry::State;
+use zookeeper_client::{Acls, CreateMode};
+
+use super::outages::truth;
+use super::{Source, set, settings, shown, unique_root};
+use crate::support::eventually;
+use crate::support::zookeeper::{Registrar, Server};
+
+/// Operations that came with 3.5 (create2, removeWatches, those of containers and time-to-live), and with 3.6: multiRead,
+/// whoAmI, addWatch.
+const UNKNOWN: [i32; 7] = [15, 18, 19, 21, 22, 106, 107];
+
+/// Refuses what [`UNKNOWN`] names, and ends the connection, as `UnimplementedRequestProcessor` of the old servers does.
+/// Restores no watches: whoever asks for it gets no further.
+struct Old {
+    address: SocketAddr,
+    /// Requests that were refused.
+    refused: Arc<AtomicUsize>,
+    sockets: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Old {
+    fn before(server: SocketAddr) -> Old {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let old = Old { address: listener.local_addr().unwrap(), refused: Arc::default(), sockets: Arc::default() };
+        let (refused, sockets) = (old.refused.clone(), old.sockets.clone());
+        thread::spawn(move || {
+            // Until the test process ends.
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(server) else { continue };
+                sockets.lock().unwrap().push(client.try_clone().unwrap());
+                let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Both);
+                });
+                let refused = refused.clone();
+                thread::spawn(move || {
+                    let _ = requests(&client, &server, &refused);
+                    let _ = client.shutdown(Shutdown::Both);
+                    let _ = server.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        old
+    }
+
+    fn cut(&self) {
+        for socket in self.sockets.lock().unwrap().drain(..) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Passes on requests until one is refused.
+fn requests(mut client: &TcpStream, mut server: &TcpStream, refused: &AtomicUsize) -> std::io::Result<()> {
+    let mut first = true;
+    loop {
+        let mut length = [0; 4];
+        client.read_exact(&mut length)?;
+        let mut request = vec![0; u32::from_be_bytes(length) as usize];
+        client.read_exact(&mut request)?;
+        let word = |at: usize| i32::from_be_bytes(request[at..at + 4].try_into().unwrap());
+        // The first has no operation; it opens the session.
+        if !std::mem::take(&mut first) && UNKNOWN.contains(&word(4)) {
+            refused.fetch_add(1, SeqCst);
+            let answer = [&16i32.to_be_bytes()[..], &word(0).to_be_bytes(), &[0; 8], &(-6i32).to_be_bytes()].concat();
+            return client.write_all(&answer);
+        }
+        server.write_all(&length)?;
+        server.write_all(&request)?;
+    }
+}
+
+async fn arrange() -> (Registrar, Source, Old) {
+    let (server, root) = (Server::shared(), unique_root());
+    let registrar = Registrar::start(server, &root).await;
+    let old = Old::before(server.address);
+    // Nothing is retained, so that the view must be the truth and nothing besides.
+    let retain = Retention(Duration::ZERO);
+    let source = Source::start(config::ZooKeeper { retain, ..settings(&old.address.to_string(), &root) });
+    (registrar, source, old)
+}
+
+#[tokio::test]
+async fn endpoints_of_an_old_server_come_and_go() {
+    let (registrar, mut source, old) = arrange().await;
+    source.shows(&[]).await;
+    assert_eq!((old.refused.load(SeqCst), source.count(|stats| &stats.sessions)), (1, 2), "it was tried once");
+    registrar.register("a", "10.0.0.1:80").await;
+    source.shows(&[("a", &["10.0.0.1:80"])]).await;
+    registrar.register("a", "10.0.0.2:80").await;
+    registrar.register("b", "10.0.0.3:80").await;
+    source.shows(&[("a", &["10.0.0.1:80", "10.0.0.2:80"]), ("b", &["10.0.0.3:80"])]).await;
+    let (client, root) = (registrar.client(), registrar.root());
+    for port in [81, 82, 83] {
+        client
+            .set_data(
+                &format!("{root}/b/10.0.0.3:80"),
+                format!("{{\"IP\":\"10.0.0.3\",\"PublicPort\":{port}}}").as_bytes(),
+                None,
+            )
+            .await
+            .unwrap();
+        source.shows(&[("a", &["10.0.0.1:80", "10.0.0.2:80"]), ("b", &[&format!("10.0.0.3:{port}")])]).await;
+    }
+    registrar.deregister("a", "10.0.0.1:80").await;
+    registrar.deregister("b", "10.0.0.3:80").await;
+    source.shows(&[("a", &["10.0.0.2:80"])]).await;
+    registrar.deregister("a", "10.0.0.2:80").await;
+    source.shows(&[]).await;
+    assert_eq!(source.count(|stats| &stats.sessions), 2, "one session was enough");
+    assert_eq!(source.count(|stats| &stats.differences), 0);
+}
+
+#[tokio::test]
+async fn a_root_of_an_old_server_may_be_missing_and_dubbo_is_followed() {
+    let (server, root) = (Server::shared(), unique_root());
+    let old = Old::before(server.address);
+    let mut source = Source::start(settings(&old.address.to_string(), &root));
+    source.shows(&[]).await;
+    let registrar = Registrar::start(server, &root).await;
+    let client = registrar.client();
+    let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
+    for path in ["/com.acme.Shop", "/com.acme.Shop/providers"] {
+        client.create(&format!("{root}{path}"), b"", &options).await.unwrap();
+    }
+    let provider = |port: u16| format!("{root}/com.acme.Shop/providers/tri%3A%2F%2F10.0.0.1%3A{port}%2Fcom.acme.Shop");
+    client.create(&provider(80), b"", &options).await.unwrap();
+    source.shows(&[("com.acme.Shop", &["10.0.0.1:80"])]).await;
+    client.create(&provider(81), b"", &options).await.unwrap();
+    source.shows(&[("com.acme.Shop", &["10.0.0.1:80", "10.0.0.1:81"])]).await;
+    client.delete(&provider(80), None).await.unwrap();
+    source.shows(&[("com.acme.Shop", &["10.0.0.1:81"])]).await;
+}
+
+#[tokio::test]
+async fn after_cuts_and_many_changes_the_view_of_an_old_server_is_the_truth() {
+    let (registrar, mut source, old) = arrange().await;
+    source.shows(&[]).await;
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut there = std::collections::BTreeSet::new();
+    for round in 0..400 {
+        let (service, address) = (format!("s{}", random.u8(..6)), format!("10.0.0.{}:80", random.u8(1..8)));
+        match there.insert((service.clone(), address.clone())) {
+            true => registrar.register(&service, &address).await,
+            false => {
+                there.remove(&(service.clone(), address.clone()));
+                registrar.deregister(&service, &address).await;
+            }
+        }
+        if round % 100 == 50 {
+            old.cut();
+        }
+    }
+    let (client, root) = (registrar.client(), registrar.root());
+    let last = set(&["10.0.0.9:80"]);
+    registrar.register("last", "10.0.0.9:80").await;
+    source
+        .until(|view| view.state == State::Live && shown(&view.services).get("last") == Some(&last), "the last change")
+        .await;
+    eventually("the view is the truth", async || {
+        shown(&source.views.borrow().services) == truth(client, root).await.unwrap()
+    })
+    .await;
+    assert_eq!(old.refused.load(SeqCst), 1, "nothing more that such a server does not know");
+    assert!(source.count(|stats| &stats.sessions) >= 5, "a session is not used beyond its connection");
+}
