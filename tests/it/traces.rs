@@ -1,6 +1,7 @@
 //! Traces: from the caller through the gateway to the endpoint, and from the gateway to a collector, whose messages are read
 //! with OpenTelemetry's own definitions.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -38,7 +39,11 @@ impl Collector {
             async move {
                 assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/v1/traces"));
                 assert_eq!(request.headers()["content-type"], "application/x-protobuf");
-                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let packed = request.headers().get("content-encoding").is_some_and(|it| it == "gzip");
+                let mut body = request.into_body().collect().await.unwrap().to_bytes();
+                if packed {
+                    body = unpacked(&body);
+                }
                 let message = ExportTraceServiceRequest::decode(body).unwrap();
                 for of_resource in message.resource_spans {
                     let names = of_resource.resource.unwrap().attributes;
@@ -63,6 +68,14 @@ impl Collector {
         eventually(&format!("{requests} requests arrive"), async || count() >= requests).await;
         of_trace()
     }
+}
+
+/// We send nothing packed, but others do.
+fn unpacked(bytes: &[u8]) -> Bytes {
+    let mut gzip = Command::new("gzip").arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // Shorter than a pipe holds.
+    gzip.stdin.take().unwrap().write_all(bytes).unwrap();
+    gzip.wait_with_output().unwrap().stdout.into()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -167,7 +180,12 @@ impl Rotel {
         let http = nobody();
         let mut command = Command::new(&program);
         command.args(["start", "--exporter", "otlp", "--otlp-exporter-protocol", "http", "--batch-timeout", "100ms"]);
-        command.args(["--otlp-exporter-compression", "none", "--otlp-exporter-endpoint", &format!("http://{to}")]);
+        command.args(["--otlp-exporter-endpoint", &format!("http://{to}")]);
+            "--otlp-exporter-traces-compression",
+            "none",
+            "--otlp-exporter-endpoint",
+            &format!("http://{to}"),
+        ]);
         command.args(["--otlp-http-endpoint", &http.to_string(), "--otlp-grpc-endpoint", "127.0.0.1:0"]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let rotel = Rotel(child.unwrap_or_else(|error| panic!("{}: {error}; run tests/setup", program.display())));

@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use zookeeper_client::{Client, EventType, WatchedEvent};
+use zookeeper_client::{Client, Error, EventType, WatchedEvent};
 
 use self::hints::{Happened, Hints, Place};
 use self::hosts::{Answer, Hosts};
@@ -259,6 +259,11 @@ impl<'a> Source<'a> {
                 tracing::info!(reason = format!("{error:#}"), "ZooKeeper connection lost");
             } else {
                 self.stale();
+                if matches!(error.downcast_ref(), Some(Error::Unimplemented)) {
+                    // Said already; the server is about to close the connection.
+                    let _ = timeout(REFUSED, states.changed()).await;
+                    continue;
+                }
                 self.refused.say(|unsaid| {
                     tracing::warn!(error = format!("{error:#}"), unsaid, "ZooKeeper refused; the last services stay");
                 });
