@@ -10,7 +10,7 @@ use wasmtime::Store;
 
 use super::engine::Clock;
 use super::guest::Guest;
-use super::host::{Exchange, Host, InHand, Picking, Step};
+use super::host::{Exchange, Host, InHand, Picking, Skips, Step};
 use super::seat::{START, Seat};
 pub use super::verdict::{Said, Verdict};
 use super::{Binding, Counters, Engine, Failure, Plugin, Slot};
@@ -57,6 +57,7 @@ struct Bound {
     endpoints: Option<Arc<Endpoints>>,
     /// It said no, in these words; it is not asked again until something changes.
     refused: Option<String>,
+    skips: Skips,
 }
 
 impl Instances {
@@ -96,9 +97,16 @@ impl Instances {
         exchange: Box<Exchange>,
         step: Step<'_>,
     ) -> (Box<Exchange>, Said<Failure>) {
+        if self.skips(plugin, binding).has(step) {
+            return (exchange, Ok((Verdict::Next, None)));
+        }
         let mut lent = Some(exchange);
         let outcome = self.call(plugin, binding, |instance| {
             instance.bind(binding)?;
+            // Perhaps it was configured just now.
+            if instance.skips(binding).has(step) {
+                return Ok((Verdict::Next, None));
+            }
             let Some(mut exchange) = lent.take() else { return Err(Failure::Missing) };
             exchange.enter(binding.generation, step);
             if let Step::RequestBody(piece) | Step::ResponseBody(piece) = step {
@@ -114,6 +122,13 @@ impl Instances {
             Ok((verdict?, asked))
         });
         (lent.unwrap_or_else(|| unreachable!("the host gives back what it was lent")), outcome)
+    }
+
+    /// What a binding has said that it need not be called for; nothing before it was configured here.
+    #[inline]
+    fn skips(&self, plugin: &Plugin, binding: &Binding) -> Skips {
+        let known = self.seats.get(binding.slot).filter(|seat| seat.version == plugin.id);
+        known.and_then(|seat| seat.instance.as_ref()).map_or(Skips::default(), |instance| instance.skips(binding))
     }
 
     /// Starts an instance and throws it away.
@@ -239,6 +254,13 @@ impl Instance {
         Ok(Instance { guest, store, clock: engine.clock.clone(), bound: Vec::new() })
     }
 
+    /// What this binding has said that it need not be called for; nothing before it was configured.
+    #[inline]
+    fn skips(&self, binding: &Binding) -> Skips {
+        let bound = self.bound.get(binding.number.value() as usize).and_then(Option::as_ref);
+        bound.filter(|bound| bound.generation == binding.generation).map_or(Skips::default(), |bound| bound.skips)
+    }
+
     /// Winds up the clock for the next call of the guest.
     fn wind(&mut self) {
         self.store.set_epoch_deadline(self.clock.wind());
@@ -272,7 +294,9 @@ impl Instance {
         let outcome = self.guest.configure(&mut self.store, binding.number.value(), &binding.config);
         self.store.data_mut().in_hand = InHand::Nothing;
         let refused = outcome?.err();
-        self.bound[number] = Some(Bound { generation: binding.generation, endpoints: None, refused: refused.clone() });
+        let skips = if refused.is_some() { Skips::default() } else { self.store.data().skips };
+        let generation = binding.generation;
+        self.bound[number] = Some(Bound { generation, endpoints: None, refused: refused.clone(), skips });
         self.wind();
         refused.map_or(Ok(()), |why| Err(Failure::Refused(why)))
     }

@@ -384,6 +384,25 @@ async fn filters_rewrite_and_answer_in_order() {
     assert_eq!(origin.hits(), 1, "the answer was the filter's own");
 }
 
+/// `set-header` says in `configure` what it need not see. That is so from the first exchange on, which configures it.
+#[tokio::test]
+async fn a_filter_is_not_called_for_what_it_skips() {
+    let origin = echo().await;
+    for (on, asked, answered) in [("request", true, false), ("response", false, true), ("both", true, true)] {
+        let filter = format!("{{ plugin = \"set-header\", config = {{ name = \"x-env\", value = \"prod\", on = \"{on}\" }} }}");
+        let gateway = Gateway::of(&[&origin], &format!("workers = 1\nfilters = [{filter}]\n"));
+        for _ in 0..10 {
+            let reply = get(gateway.http, "/s/").await;
+            let told = (reply.text().contains("x-env: prod\n"), reply.headers.contains_key("x-env"));
+            assert_eq!(told, (asked, answered), "{on}");
+        }
+        let calls = gateway.plugin("set-header").await["picks"].as_u64().unwrap();
+        // The very first call for what is skipped is the one that finds that out.
+        let expected = 10 * (u64::from(asked) + u64::from(answered)) + u64::from(!asked);
+        assert_eq!(calls, expected, "{on}");
+    }
+}
+
 #[tokio::test]
 async fn a_failing_filter_closes_its_route_unless_it_may_be_skipped() {
     let origin = echo().await;

@@ -3,7 +3,7 @@
 use crate::bindings::imports::moongate::plugin::bodies::Showing;
 use crate::bindings::imports::moongate::plugin::{bodies, host, request, response};
 
-pub use host::Level;
+pub use host::{Level, Step};
 
 /// Writes a line to the gateway's log. Cut after 1 KiB; lines over 100 a second of one plugin are dropped.
 pub fn log(level: Level, message: &str) {
@@ -28,6 +28,15 @@ pub fn random() -> u64 {
 /// Where this gateway stands, as its configuration says; empty if that says nothing.
 pub fn zone() -> String {
     host::zone()
+}
+
+/// Says that this use of the plugin has nothing to do with requests, or responses, so that it is not called for them. Only in
+/// `configure`; elsewhere, and outside a gateway, nothing happens.
+pub fn skip(step: Step) {
+    #[cfg(target_arch = "wasm32")]
+    host::skip(step);
+    #[cfg(not(target_arch = "wasm32"))]
+    let _ = step;
 }
 
 /// Numbers that all workers share and that outlive instances, traps and new versions of the plugin.

@@ -49,7 +49,9 @@ pub use by::is_token;
 pub use choice::{Turn, eligible};
 pub use config::Config;
 pub use draw::Draw;
-pub use host::{Level, Request, Response, Show, endpoints, keys, log, now, random, shared, store, unix_ms, zone};
+pub use host::{
+    Level, Request, Response, Show, Step, endpoints, keys, log, now, random, shared, skip, store, unix_ms, zone,
+};
 pub use size::Size;
 
 /// Decides which endpoint takes a request.

@@ -5,7 +5,7 @@
 //! ```
 
 use moongate_plugin::http::{check_header_name, check_header_value};
-use moongate_plugin::{Config, Request, RequestFilter, Response, ResponseFilter, Verdict};
+use moongate_plugin::{Config, Request, RequestFilter, Response, ResponseFilter, Step, Verdict, skip};
 
 /// What the operator writes.
 #[derive(serde::Deserialize)]
@@ -67,30 +67,32 @@ impl TryFrom<Options> for SetHeader {
 
 impl RequestFilter for SetHeader {
     fn configure(config: Config<'_>) -> Result<Self, String> {
-        config.parse::<Options>()?.try_into()
+        let this: SetHeader = config.parse::<Options>()?.try_into()?;
+        match this.on {
+            On::Request => skip(Step::Response),
+            On::Response => skip(Step::Request),
+            On::Both => {}
+        }
+        Ok(this)
     }
 
     fn on_request(&mut self, request: Request) -> Verdict {
-        if self.on != On::Response {
-            match self.mode {
-                Mode::Set => request.set(&self.name, &self.value),
-                Mode::Append => request.append(&self.name, &self.value),
-                Mode::Remove => request.remove(&self.name),
-            };
-        }
+        match self.mode {
+            Mode::Set => request.set(&self.name, &self.value),
+            Mode::Append => request.append(&self.name, &self.value),
+            Mode::Remove => request.remove(&self.name),
+        };
         Verdict::Next
     }
 }
 
 impl ResponseFilter for SetHeader {
     fn on_response(&mut self, _request: Request, response: Response) -> Verdict {
-        if self.on != On::Request {
-            match self.mode {
-                Mode::Set => response.set(&self.name, &self.value),
-                Mode::Append => response.append(&self.name, &self.value),
-                Mode::Remove => response.remove(&self.name),
-            };
-        }
+        match self.mode {
+            Mode::Set => response.set(&self.name, &self.value),
+            Mode::Append => response.append(&self.name, &self.value),
+            Mode::Remove => response.remove(&self.name),
+        };
         Verdict::Next
     }
 }

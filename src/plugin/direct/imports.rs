@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use wasmtime::{Error, Linker, Result};
 
 use super::abi::{Call, bytes, give, give_numbers, give_pairs, host, lent, put, text};
-use crate::plugin::bindings::moongate::plugin::host::Level;
+use crate::plugin::bindings::moongate::plugin::host::{Level, Step as Phase};
 use crate::plugin::bindings::moongate::plugin::request_keys::Source;
 use crate::plugin::host::imports::{Of, Write};
 use crate::plugin::host::{Host, Show};
@@ -73,6 +73,15 @@ fn hosts(linker: &mut Linker<Host>, it: &str) -> Result<()> {
     linker.func_wrap(it, "now", |mut call: Call<'_>| host(&mut call).map(|_| Host::now()))?;
     linker.func_wrap(it, "unix-ms", |mut call: Call<'_>| host(&mut call).map(|_| Host::unix_ms()))?;
     linker.func_wrap(it, "random", |mut call: Call<'_>| host(&mut call).map(Host::draw))?;
+    linker.func_wrap(it, "skip", |mut call: Call<'_>, step: u32| {
+        let step = match step {
+            0 => Phase::Request,
+            1 => Phase::Response,
+            other => return Err(no_case(other)),
+        };
+        host(&mut call)?.skip(step);
+        Ok(())
+    })?;
     giving(linker, it, "zone", |host, out| out.extend_from_slice(host.zone().as_bytes()))
 }
 

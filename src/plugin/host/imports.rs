@@ -9,7 +9,7 @@ use super::{Answered, Host, InHand, KEYS, LOG_LINE, Picking, Show, Store, start}
 use crate::endpoint::Endpoints;
 use crate::message::fields::{is_name, is_value};
 use crate::message::{Fields, Known, RequestHead, ResponseHead, Target, known};
-use crate::plugin::bindings::moongate::plugin::host::Level;
+use crate::plugin::bindings::moongate::plugin::host::{Level, Step as Phase};
 use crate::plugin::bindings::moongate::plugin::request_keys::Source;
 
 /// Fields that frame a message or manage its connection, which a plugin could only break (RFC 9110, section 7.6.1).
@@ -79,6 +79,15 @@ impl Host {
 
     pub(in crate::plugin) fn zone(&self) -> &str {
         &self.zone
+    }
+
+    pub(in crate::plugin) fn skip(&mut self, step: Phase) {
+        if let InHand::Configuring(_) = self.in_hand {
+            match step {
+                Phase::Request => self.skips.requests = true,
+                Phase::Response => self.skips.responses = true,
+            }
+        }
     }
 }
 

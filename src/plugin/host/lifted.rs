@@ -4,7 +4,7 @@ use super::imports::{Of, Write};
 use super::{Host, Show};
 use crate::plugin::bindings::moongate::plugin as wit;
 use crate::plugin::bindings::moongate::plugin::bodies::Showing;
-use crate::plugin::bindings::moongate::plugin::host::Level;
+use crate::plugin::bindings::moongate::plugin::host::{Level, Step as Phase};
 use crate::plugin::bindings::moongate::plugin::request_keys::Source;
 use crate::plugin::bindings::moongate::plugin::store::Exchanged;
 use crate::plugin::bindings::moongate::plugin::types::Header;
@@ -28,6 +28,10 @@ impl wit::host::Host for Host {
 
     fn unix_ms(&mut self) -> u64 {
         Host::unix_ms()
+    }
+
+    fn skip(&mut self, step: Phase) {
+        Host::skip(self, step);
     }
 
     fn random(&mut self) -> u64 {

@@ -95,6 +95,8 @@ pub(crate) struct Host {
     pub(in crate::plugin) linear: Option<Box<Linear>>,
     /// What bindings remember, by their number.
     stores: Vec<Option<Arc<Store>>>,
+    /// Of the binding that was configured last.
+    pub(in crate::plugin) skips: Skips,
     zone: Arc<str>,
     plugin: Arc<str>,
     slots: Vec<Arc<Slot>>,
@@ -104,6 +106,25 @@ pub(crate) struct Host {
     keys: Vec<Source>,
     rng: fastrand::Rng,
     log: Arc<LogBudget>,
+}
+
+/// For which steps a binding need not be called.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::plugin) struct Skips {
+    pub(in crate::plugin) requests: bool,
+    pub(in crate::plugin) responses: bool,
+}
+
+impl Skips {
+    #[inline]
+    pub(in crate::plugin) fn has(self, step: Step<'_>) -> bool {
+        match step {
+            Step::Request { .. } => self.requests,
+            Step::Response { .. } => self.responses,
+            // Nobody is shown a body who has not asked for it.
+            Step::RequestBody(_) | Step::ResponseBody(_) => false,
+        }
+    }
 }
 
 /// What the call that is running is about.
@@ -134,6 +155,7 @@ impl Host {
             called: 0,
             linear: None,
             stores: Vec::new(),
+            skips: Skips::default(),
             zone,
             plugin,
             slots: Vec::new(),
@@ -166,6 +188,7 @@ impl Host {
         }
         self.stores[place] = Some(binding.store.clone());
         self.called = number;
+        self.skips = Skips::default();
         self.in_hand = InHand::Configuring(binding.clone());
     }
 
