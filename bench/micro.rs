@@ -151,5 +151,54 @@ fn plugins(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, heads, matching, plugins);
+/// What a guest does to be measured: nothing, adds up 64 KiB byte by byte, and asks for a page of memory.
+const GUEST: &str = r#"(module
+    (memory (export "memory") 1 1000)
+    (func (export "nothing") (param i32) (result i32) (local.get 0))
+    (func (export "add") (param $count i32) (result i32) (local $at i32) (local $sum i32)
+        (loop $next
+            (local.set $sum (i32.add (local.get $sum) (i32.load8_u (local.get $at))))
+            (local.set $at (i32.add (local.get $at) (i32.const 1)))
+            (br_if $next (i32.lt_u (local.get $at) (local.get $count))))
+        (local.get $sum))
+    (func (export "grow") (param i32) (result i32) (memory.grow (i32.const 0))))"#;
+
+/// What stops a plugin costs those that need not be stopped: the same guest with one limit after the other, as the gateway
+/// sets them. `fuel` is what it does not use.
+fn limits(criterion: &mut Criterion) {
+    for (limit, time, memory, fuel) in [
+        ("without limits", false, false, false),
+        ("its time limited", true, false, false),
+        ("its memory limited", false, true, false),
+        ("its time and memory limited", true, true, false),
+        ("its instructions counted as fuel", false, false, true),
+    ] {
+        let mut config = wasmtime::Config::new();
+        config.epoch_interruption(time).consume_fuel(fuel).max_wasm_stack(256 << 10);
+        let engine = wasmtime::Engine::new(&config).expect("an engine");
+        let module = wasmtime::Module::new(&engine, GUEST).expect("a module");
+        let bounds = wasmtime::StoreLimitsBuilder::new().memory_size(64 << 20).build();
+        let mut store = wasmtime::Store::new(&engine, bounds);
+        if memory {
+            store.limiter(|bounds| bounds);
+        }
+        let instance = wasmtime::Instance::new(&mut store, &module, &[]).expect("an instance");
+        for (name, argument) in [("nothing", 1), ("add", 64 << 10), ("grow", 0)] {
+            let call = instance.get_typed_func::<i32, i32>(&mut store, name).expect("a function");
+            criterion.bench_function(&format!("a guest does {name}, {limit}"), |bencher| {
+                bencher.iter(|| {
+                    if time {
+                        store.set_epoch_deadline(2);
+                    }
+                    if fuel {
+                        store.set_fuel(1 << 40).expect("fuel");
+                    }
+                    call.call(&mut store, black_box(argument)).expect("an answer")
+                });
+            });
+        }
+    }
+}
+
+criterion_group!(benches, heads, matching, plugins, limits);
 criterion_main!(benches);
