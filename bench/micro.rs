@@ -16,6 +16,7 @@ use moongate::plugin::host::{Exchange, Step};
 use moongate::plugin::instance::Turn;
 use moongate::plugin::{Binding, Calling, Engine, Instances, Kind, Numbers, Plugin, bundled, engine};
 use moongate::proxy::headers::{self, Client, RequestId};
+use moongate::proxy::metrics;
 use moongate::registry;
 use moongate::routes::{Matcher, Route, Routes, Use};
 use moongate::snapshot::Rules;
@@ -151,6 +152,19 @@ fn plugins(criterion: &mut Criterion) {
     }
 }
 
+/// The counts of one response: of all, of its route and of its service, with the bucket of its time.
+fn counting(criterion: &mut Criterion) {
+    let worker = metrics::Worker::new(100, 100);
+    let mut at = 0;
+    criterion.bench_function("count a response", |bencher| {
+        bencher.iter(|| {
+            at = (at + 1) % 10;
+            let placed = metrics::Placed { route: at, service: at };
+            worker.answered_for(http::StatusCode::OK, black_box(Duration::from_micros(700)), Some(placed));
+        });
+    });
+}
+
 /// What a guest does to be measured: nothing, adds up 64 KiB byte by byte, and asks for a page of memory.
 const GUEST: &str = r#"(module
     (memory (export "memory") 1 1000)
@@ -200,5 +214,5 @@ fn limits(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, heads, matching, plugins, limits);
+criterion_group!(benches, heads, matching, plugins, counting, limits);
 criterion_main!(benches);

@@ -100,6 +100,22 @@ fn plugins() -> Vec<Contender> {
     ]
 }
 
+/// What writing down what happens costs, one by one.
+fn records() -> Vec<Contender> {
+    let moongate = |label, log, traced| {
+        contender(label, Kind::Moongate, Shape { log, traced, ..Shape::default() }, "nothing")
+    };
+    vec![
+        moongate("nothing", None, None),
+        moongate("log-text", Some("text"), None),
+        moongate("log-json", Some("json"), None),
+        moongate("traced-0%", None, Some("0%")),
+        moongate("traced-1%", None, Some("1%")),
+        moongate("traced-100%", None, Some("100%")),
+        moongate("all", Some("json"), Some("1%")),
+    ]
+}
+
 fn workers() -> Vec<Contender> {
     let of = |kind: Kind| {
         [1, 2].map(|workers| {
@@ -182,6 +198,7 @@ pub(crate) fn all() -> Vec<Workload> {
             everybody(),
         ),
         workload("plugins", "small GETs through balancers and filters, 64 connections", small(), plugins()),
+        workload("records", "small GETs with access log and traces, 64 connections", small(), records()),
     ];
     let shape = |routes| Shape { routes, ..Shape::default() };
     all.push(growing("routes", "growth with explicit routes", &[10, 100, 1000, 10_000], shape, spread()));

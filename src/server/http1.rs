@@ -143,9 +143,12 @@ async fn busy(
             keep_alive: request.keep_alive,
         };
         link.borrow_mut().connection.keep();
-        let working = pin!(proxy::handle(worker, client, received(*request, link)));
-        let Some(response) = unless_gone(link, working).await else { return Ok(After::Over) };
-        let Response { head, body, idle, place, mut records } = response;
+        let response = {
+            // Over before the response is sent, so that both can have the same memory.
+            let working = pin!(proxy::handle(worker, client, received(*request, link)));
+            unless_gone(link, working).await
+        };
+        let Some(Response { head, body, idle, place, mut records }) = response else { return Ok(After::Over) };
         if let Body::Tunnel(tunnel) = body {
             encode::response(link.borrow_mut().connection.output(), &head);
             records.sent(0, true);

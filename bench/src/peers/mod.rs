@@ -139,11 +139,25 @@ pub(crate) struct Shape {
     pub(crate) filters: usize,
     /// Envoy's proxy-wasm filter that sets a header.
     pub(crate) wasm: bool,
+    /// The format of Moongate's access log; none: it writes none.
+    pub(crate) log: Option<&'static str>,
+    /// The share of requests that Moongate traces, and sends to the origin as its collector; none: it knows no traces.
+    pub(crate) traced: Option<&'static str>,
 }
 
 impl Default for Shape {
     fn default() -> Shape {
-        Shape { workers: 1, routes: 0, services: 0, endpoints: 3, balancer: "round-robin", filters: 0, wasm: false }
+        Shape {
+            workers: 1,
+            routes: 0,
+            services: 0,
+            endpoints: 3,
+            balancer: "round-robin",
+            filters: 0,
+            wasm: false,
+            log: Some("text"),
+            traced: None,
+        }
     }
 }
 

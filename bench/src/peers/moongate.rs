@@ -7,9 +7,6 @@ use anyhow::Result;
 
 use super::{Layout, Missing, skip, succeed};
 
-/// What turns the access log on. A build that does not know it yet is measured without, and the notes say so.
-const ACCESS_LOG: &str = "[access_log]\npath = \"logs/access.log\"\n";
-
 /// The variable with what is to be added to the configuration, so that `bench count` tells what that costs.
 const MORE: &str = "MOONGATE_BENCH_CONFIG";
 
@@ -64,12 +61,18 @@ filters = [{filters}]
         text.push_str(&more);
         text.push('\n');
     }
+    if let (Some(sample), Some(collector)) = (shape.traced, layout.origins.first()) {
+        let _ = writeln!(text, "[tracing]\nendpoint = \"http://{collector}\"\nsample = \"{sample}\"");
+    }
+    // A build that does not know it yet is measured without, and the notes say so.
+    let log = |format| format!("[access_log]\npath = \"logs/access.log\"\nformat = \"{format}\"\n");
+    let logged = format!("{text}{}", shape.log.map(log).unwrap_or_default());
     // The binary is asked what it can do, because this crate does not know which one it measures.
     let accepted = |name: &str, text: &str| -> Result<Result<String>> {
         let file = layout.write(name, text)?;
         Ok(succeed(Command::new(layout.program).args(["check", "--config", &file])).map(|_| file))
     };
-    let file = match accepted("logged.toml", &format!("{text}{ACCESS_LOG}"))? {
+    let file = match accepted("logged.toml", &logged)? {
         Ok(file) => file,
         Err(_) => match accepted("moongate.toml", &text)? {
             Ok(file) => {
