@@ -102,9 +102,8 @@ fn plugins() -> Vec<Contender> {
 
 /// What writing down what happens costs, one by one.
 fn records() -> Vec<Contender> {
-    let moongate = |label, log, traced| {
-        contender(label, Kind::Moongate, Shape { log, traced, ..Shape::default() }, "nothing")
-    };
+    let moongate =
+        |label, log, traced| contender(label, Kind::Moongate, Shape { log, traced, ..Shape::default() }, "nothing");
     vec![
         moongate("nothing", None, None),
         moongate("log-text", Some("text"), None),

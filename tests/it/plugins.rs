@@ -389,7 +389,8 @@ async fn filters_rewrite_and_answer_in_order() {
 async fn a_filter_is_not_called_for_what_it_skips() {
     let origin = echo().await;
     for (on, asked, answered) in [("request", true, false), ("response", false, true), ("both", true, true)] {
-        let filter = format!("{{ plugin = \"set-header\", config = {{ name = \"x-env\", value = \"prod\", on = \"{on}\" }} }}");
+        let filter =
+            format!("{{ plugin = \"set-header\", config = {{ name = \"x-env\", value = \"prod\", on = \"{on}\" }} }}");
         let gateway = Gateway::of(&[&origin], &format!("workers = 1\nfilters = [{filter}]\n"));
         for _ in 0..10 {
             let reply = get(gateway.http, "/s/").await;

@@ -181,11 +181,6 @@ impl Rotel {
         let mut command = Command::new(&program);
         command.args(["start", "--exporter", "otlp", "--otlp-exporter-protocol", "http", "--batch-timeout", "100ms"]);
         command.args(["--otlp-exporter-endpoint", &format!("http://{to}")]);
-            "--otlp-exporter-traces-compression",
-            "none",
-            "--otlp-exporter-endpoint",
-            &format!("http://{to}"),
-        ]);
         command.args(["--otlp-http-endpoint", &http.to_string(), "--otlp-grpc-endpoint", "127.0.0.1:0"]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let rotel = Rotel(child.unwrap_or_else(|error| panic!("{}: {error}; run tests/setup", program.display())));
