@@ -96,6 +96,8 @@ pub struct Worker {
     pub recorder: Option<Rc<Recorder>>,
     clock: RefCell<reply::Clock>,
     complained: Cell<Option<Instant>>,
+    /// Client connections that keep the memory of a request while they wait for the next.
+    pub warm: Cell<usize>,
     rng: RefCell<fastrand::Rng>,
 }
 
@@ -141,6 +143,7 @@ impl Worker {
             recorder,
             clock: RefCell::default(),
             complained: Cell::new(None),
+            warm: Cell::new(0),
             rng: RefCell::new(fastrand::Rng::new()),
         }
     }

@@ -1,6 +1,6 @@
 //! One HTTP/1 connection of a client: request after request, until one of both wants no more.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -40,8 +40,12 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 /// asked; others that end theirs have given up, and their requests would keep endpoints busy for nothing.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
 
-/// How long no request may come before the connection holds no more than it needs to wait.
+/// How long no request may come before a connection holds no more than it needs to wait.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// Connections of a worker that keep the memory of a request while they wait for the next: enough for all that are in use. It
+/// is as large as all else of them, and thousands of them would leave holes that the system does not get back.
+const WARM: usize = 256;
 
 /// What may be read ahead while a request is worked on: what the client has pipelined.
 const AHEAD: usize = 16 << 10;
@@ -171,6 +175,7 @@ async fn busy(
             *rules = latest.rules.clone();
         }
         drop(latest);
+        let Some(_warm) = Warm::of(&worker.warm) else { return Ok(After::Quiet(timer::recent())) };
         let mut waiting = Waiting { busy: true, ..Waiting::since(timer::recent()) };
         let next = poll_fn(|context| poll_request(&mut link.borrow_mut(), &mut waiting, rules, open, context)).await?;
         request = match next {
@@ -179,6 +184,24 @@ async fn busy(
             Next::Refused(error) => return Ok(After::Refused(error)),
             Next::Closed | Next::Http2 => return Ok(After::Over),
         };
+    }
+}
+
+/// One of [`WARM`], until it is dropped.
+struct Warm<'a>(&'a Cell<usize>);
+
+impl Warm<'_> {
+    fn of(count: &Cell<usize>) -> Option<Warm<'_>> {
+        (count.get() < WARM).then(|| {
+            count.set(count.get() + 1);
+            Warm(count)
+        })
+    }
+}
+
+impl Drop for Warm<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
