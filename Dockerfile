@@ -19,10 +19,11 @@ COPY wit wit
 COPY plugins plugins
 COPY templates templates
 COPY src src
-# Members of the workspace, which are not built here; without them Cargo would not read the rest.
+# By a file in the first the compiler is guided. Both have members of the workspace, which are not built here; without them
+# Cargo would not read the rest.
 COPY bench bench
 COPY tests/conformance tests/conformance
-RUN cargo build --release --locked \
+RUN RUSTFLAGS="-Cprofile-use=$PWD/bench/guide.profdata" cargo build --release --locked \
     && mkdir -p /out/plugins /out/state/moongate \
     && cp target/release/moongate /out/moongate \
     # As the user that will run it, and nobody else may write there: compiled code is believed only then.
