@@ -190,7 +190,7 @@ fn limits(criterion: &mut Criterion) {
         let mut config = wasmtime::Config::new();
         config.epoch_interruption(time).consume_fuel(fuel).max_wasm_stack(256 << 10);
         let engine = wasmtime::Engine::new(&config).expect("an engine");
-        let module = wasmtime::Module::new(&engine, GUEST).expect("a module");
+        let module = wasmtime::Module::new(&engine, wat::parse_str(GUEST).expect("its text")).expect("a module");
         let bounds = wasmtime::StoreLimitsBuilder::new().memory_size(64 << 20).build();
         let mut store = wasmtime::Store::new(&engine, bounds);
         if memory {
