@@ -30,11 +30,13 @@ const SERVICES: [&str; 2] = ["service_1", "service_2"];
 /// If the listener cannot be used.
 pub async fn sample(name: &str, listener: std::net::TcpListener) -> Result<()> {
     listener.set_nonblocking(true).context("preparing the listener")?;
-    let address = listener.local_addr().context("reading the bound address")?;
+    let bound = listener.local_addr().context("reading the bound address")?;
     let listener = tokio::net::TcpListener::from_std(listener).context("registering the listener")?;
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let _ = stream.set_nodelay(true);
+        // Where the client came to, which is one of many where all addresses are listened on.
+        let address = stream.local_addr().unwrap_or(bound);
         let name = name.to_owned();
         let serve = async move {
             let service = service_fn(|request| {
