@@ -356,6 +356,11 @@ impl<'a> Source<'a> {
             if (&place, happened) == (&Place::Root, Happened::Deleted) {
                 tree.root_gone(Moment::now());
             }
+            let happened = match (at, &place, happened) {
+                // A one-shot watch may tell of it after a read that has seen the next of that name, so that one is read.
+                (None, Place::Child(..), Happened::Deleted) => Happened::Changed,
+                _ => happened,
+            };
             something |= hints.note(place, happened, |service| tree.follows(service));
         }
         Ok(something)
