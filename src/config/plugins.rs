@@ -22,7 +22,7 @@ pub struct Plugins {
     /// Linear memory of one instance. 64 KiB to 4 GiB.
     #[serde(deserialize_with = "size::memory_limit")]
     pub memory_limit: ByteSize,
-    /// A call that takes longer is stopped. 1 ms to 60 s.
+    /// A call that takes more of its thread's time is stopped. 1 ms to 60 s.
     #[serde(deserialize_with = "values::call_timeout")]
     pub call_timeout: Time,
     /// What a failing plugin means to the request.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use super::component::{self, Described};
 use super::guest::{Calling, Code};
 use super::host::LogBudget;
-use super::{Binding, Engine, Failure, Instances, Kind, Numbers};
+use super::seat::Record;
+use super::{Binding, Engine, Instances, Kind, Numbers};
 use crate::endpoint::Endpoints;
 use crate::registry;
 use anyhow::Result;
@@ -32,6 +33,7 @@ pub struct Plugin {
     pub id: u64,
     /// It keeps failing, in these words.
     pub(super) failing: OnceLock<String>,
+    pub(super) record: Record,
     pub(super) log: Arc<LogBudget>,
     pub(super) code: Code,
 }
@@ -55,9 +57,6 @@ pub struct Counters {
     /// Instances made.
     pub instances: AtomicU64,
 }
-
-/// How often a plugin is tried that was stopped for taking too long.
-const TRIALS: usize = 3;
 
 /// One in how many calls has its time taken: asking the clock twice would cost a third of a pick.
 const TIMED: u64 = 64;
@@ -116,6 +115,7 @@ impl Plugin {
             counters: (0..workers.max(1)).map(|_| Counters::default()).collect(),
             id: IDS.fetch_add(1, Relaxed),
             failing: OnceLock::new(),
+            record: Record::default(),
             log: Arc::default(),
             code,
         })
@@ -127,30 +127,17 @@ impl Plugin {
     /// # Errors
     /// What went wrong, with the plugin's own words where it had any.
     pub fn trial(self: &Arc<Self>, engine: &Engine, uses: &[(Kind, Arc<str>)]) -> Result<(), String> {
-        // Time limits are of the clock and not of the processor: on a machine that has no time for us, a good plugin
-        // may be stopped once. One that loops is stopped every time.
-        let mut outcome = self.try_once(engine, uses);
-        for _ in 1..TRIALS {
-            let Err((_, true)) = &outcome else { break };
-            outcome = self.try_once(engine, uses);
-        }
-        outcome.map_err(|(reason, _)| reason)
-    }
-
-    /// Why not, and whether it was only stopped.
-    fn try_once(self: &Arc<Self>, engine: &Engine, uses: &[(Kind, Arc<str>)]) -> Result<(), (String, bool)> {
-        let stopped = |failure: &Failure| *failure == Failure::TimedOut;
         let mut instances = Instances::new(engine.clone(), None);
         let numbers = Numbers::default();
-        instances.start(self).map_err(|failure| (failure.to_string(), stopped(&failure)))?;
+        instances.start(self).map_err(|failure| failure.to_string())?;
         for (kind, config) in uses {
             if !self.described.kinds.serve(*kind) {
-                return Err((format!("it is a {}, and a route uses it as a {kind}", self.described.kinds), false));
+                return Err(format!("it is a {}, and a route uses it as a {kind}", self.described.kinds));
             }
             let binding = Arc::new(Binding::new(0, self.name.clone(), *kind, config.clone(), numbers.take()));
             instances.trial(self, &binding, &sample()).map_err(|failure| match config.as_ref() {
-                "{}" => (failure.to_string(), stopped(&failure)),
-                config => (format!("{failure} (configured with {config})"), stopped(&failure)),
+                "{}" => failure.to_string(),
+                config => format!("{failure} (configured with {config})"),
             })?;
         }
         Ok(())

@@ -8,9 +8,10 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{Config, EngineWeak, StoreLimitsBuilder};
+use wasmtime::{Config, EngineWeak, StoreLimitsBuilder, UpdateDeadline};
 
 use super::bindings::moongate::plugin as wit;
 use super::cache::{Cache, Compiled};
@@ -32,7 +33,8 @@ const TABLE_ELEMENTS: usize = 100_000;
 pub struct Limits {
     /// Bytes of linear memory of one instance.
     pub memory: u64,
-    /// How long one call may take; it is stopped at most half as long after; at the shortest limits, a millisecond.
+    /// How much of its thread's time one call may take; it is stopped at most half as much after; at the shortest limits, a
+    /// millisecond.
     pub call: Duration,
 }
 
@@ -143,10 +145,11 @@ impl Engine {
 /// hundreds of wake-ups a second are more than an idle gateway should cost.
 #[derive(Debug)]
 pub(super) struct Clock {
-    /// Ticks until a call is stopped.
-    deadline: u64,
-    /// Ticks until one is stopped that sets a plugin up.
-    long: u64,
+    tick: Duration,
+    /// Ticks that a call may take.
+    deadline: u32,
+    /// Ticks that one may take that sets a plugin up.
+    long: u32,
     /// A call began since the last tick.
     busy: AtomicBool,
     resting: AtomicBool,
@@ -158,7 +161,7 @@ pub(super) struct Clock {
 const SET_UP: u32 = 5;
 
 /// How many times longer a call may take at the most: one that has the longest body to look at.
-const LONGEST: u64 = 1 + (16 << 20) / SHARE as u64;
+const LONGEST: u32 = 1 + (16 << 20) / SHARE as u32;
 
 /// Bytes of a body that may take as long as a call.
 const SHARE: usize = 64 << 10;
@@ -170,11 +173,10 @@ impl Clock {
     fn start(engine: &wasmtime::Engine, limit: Duration) -> std::io::Result<Arc<Clock>> {
         // Half of the limit is what a call may take too long.
         let tick = (limit / 2).clamp(Duration::from_millis(1), Duration::from_millis(10));
-        // One more, because the tick that runs now may end at once.
-        let deadline = limit.div_duration_f64(tick).ceil() as u64 + 1;
-        let long = (limit * SET_UP).div_duration_f64(tick).ceil() as u64 + 1;
+        let ticks = |limit: Duration| limit.div_duration_f64(tick).ceil() as u32;
+        let (deadline, long) = (ticks(limit), ticks(limit * SET_UP));
         let (busy, resting) = (AtomicBool::new(true), AtomicBool::new(false));
-        let clock = Arc::new(Clock { deadline, long, busy, resting, thread: OnceLock::new() });
+        let clock = Arc::new(Clock { tick, deadline, long, busy, resting, thread: OnceLock::new() });
         let (counted, engine) = (clock.clone(), engine.weak());
         // A thread and not a task: a guest that holds a worker must not hold the clock that stops it.
         let running =
@@ -184,18 +186,20 @@ impl Clock {
     }
 
     /// The same for a call that sets a plugin up: its start, `configure` and `update`.
-    pub(super) fn wind_long(&self) -> u64 {
+    pub(super) fn wind_long(&self) -> Allowance {
         self.wind();
-        self.long
+        Allowance { ticks: self.long, since: None }
     }
 
     /// The same for a call that has so many bytes to look at: each [`SHARE`] of them has the time of a call.
-    pub(super) fn wind_for(&self, bytes: usize) -> u64 {
-        self.wind() * (1 + bytes / SHARE) as u64
+    pub(super) fn wind_for(&self, bytes: usize) -> Allowance {
+        let Allowance { ticks, since } = self.wind();
+        let shares = u32::try_from(1 + bytes / SHARE).unwrap_or(u32::MAX);
+        Allowance { ticks: ticks.saturating_mul(shares), since }
     }
 
-    /// To be called when a call begins; how many ticks it may take.
-    pub(super) fn wind(&self) -> u64 {
+    /// To be called when a call begins; what it may take. Its first look at it is to be at the next tick.
+    pub(super) fn wind(&self) -> Allowance {
         if !self.busy.load(Relaxed) {
             // Either we see that it rests, or it sees that we are busy: both sides write first and read then.
             self.busy.store(true, SeqCst);
@@ -205,7 +209,7 @@ impl Clock {
                 thread.unpark();
             }
         }
-        self.deadline
+        Allowance { ticks: self.deadline, since: None }
     }
 
     fn run(&self, engine: &EngineWeak, tick: Duration) {
@@ -215,8 +219,8 @@ impl Clock {
             drop(engine);
             std::thread::sleep(tick);
             quiet = if self.busy.swap(false, SeqCst) { 0 } else { quiet + 1 };
-            // A call that runs now began at most so many ticks ago, or has been stopped.
-            if quiet <= 2 * self.long.max(self.deadline * LONGEST) {
+            // A call that runs now has looked at its time at most so many ticks ago, or has been stopped.
+            if quiet <= 2 * self.long.max(self.deadline.saturating_mul(LONGEST)) {
                 continue;
             }
             self.resting.store(true, SeqCst);
@@ -228,9 +232,56 @@ impl Clock {
     }
 }
 
+/// What a call may take of its thread's time. Not of the clock on the wall: on a machine that has no time for us, a plugin
+/// would be stopped that does nothing wrong. Asking for the thread's time costs a system call, so only a call is asked that
+/// still runs when a tick ends: hardly any.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Allowance {
+    ticks: u32,
+    /// The time of the thread when the first tick ended.
+    since: Option<Duration>,
+}
+
+impl Allowance {
+    /// To be called when a tick has ended that the call was to look at, in its thread.
+    pub(super) fn look(&mut self, clock: &Clock) -> UpdateDeadline {
+        // The clock may not rest while a call runs.
+        clock.wind();
+        let now = thread_time();
+        let Some(since) = self.since else {
+            self.since = Some(now);
+            return UpdateDeadline::Continue(self.ticks.into());
+        };
+        // A tenth less, because ticks and threads have different clocks.
+        let allowed = (clock.tick * self.ticks).mul_f64(0.9);
+        if now.saturating_sub(since) >= allowed { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) }
+    }
+}
+
+/// What this thread has had of the processor.
+fn thread_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_time_of_the_thread_counts() {
+        let limits = Limits { memory: 1 << 20, call: Duration::from_millis(2) };
+        let engine = Engine::new(limits).unwrap();
+        let mut allowance = engine.clock.wind();
+        assert!(matches!(allowance.look(&engine.clock), UpdateDeadline::Continue(2)));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(
+            matches!(allowance.look(&engine.clock), UpdateDeadline::Continue(1)),
+            "it has waited, and done nothing"
+        );
+        let began = thread_time();
+        while thread_time() - began < Duration::from_millis(2) {}
+        assert!(matches!(allowance.look(&engine.clock), UpdateDeadline::Interrupt));
+    }
 
     #[test]
     fn the_clock_rests_and_wakes() {

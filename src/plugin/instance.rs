@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use http::Method;
 use wasmtime::Store;
 
-use super::engine::Clock;
+use super::engine::{Allowance, Clock};
 use super::guest::Guest;
 use super::host::{Exchange, Host, InHand, Picking, Skips, Step};
 use super::seat::{START, Seat};
@@ -110,7 +110,7 @@ impl Instances {
             let Some(mut exchange) = lent.take() else { return Err(Failure::Missing) };
             exchange.enter(binding.generation, step);
             if let Step::RequestBody(piece) | Step::ResponseBody(piece) = step {
-                instance.store.set_epoch_deadline(instance.clock.wind_for(piece.bytes.len()));
+                allow(&mut instance.store, instance.clock.wind_for(piece.bytes.len()));
             }
             instance.store.data_mut().in_hand = InHand::Exchange(exchange);
             let verdict = instance.guest.step(&mut instance.store, binding.number.value(), step);
@@ -241,6 +241,12 @@ impl Instances {
     }
 }
 
+/// What the next call of the guest may take.
+fn allow(store: &mut Store<Host>, allowance: Allowance) {
+    store.data_mut().allowance = allowance;
+    store.set_epoch_deadline(1);
+}
+
 impl Instance {
     fn start(engine: &Engine, plugin: &Plugin) -> Result<Instance, Failure> {
         let mut store = Store::new(
@@ -248,8 +254,9 @@ impl Instance {
             Host::new(plugin.name.clone(), engine.zone.clone(), plugin.log.clone(), engine.bounds()),
         );
         store.limiter(|host| &mut host.bounds);
-        store.epoch_deadline_trap();
-        store.set_epoch_deadline(engine.clock.wind_long());
+        let clock = engine.clock.clone();
+        store.epoch_deadline_callback(move |mut store| Ok(store.data_mut().allowance.look(&clock)));
+        allow(&mut store, engine.clock.wind_long());
         let guest = plugin.code.start(&mut store)?;
         Ok(Instance { guest, store, clock: engine.clock.clone(), bound: Vec::new() })
     }
@@ -263,12 +270,12 @@ impl Instance {
 
     /// Winds up the clock for the next call of the guest.
     fn wind(&mut self) {
-        self.store.set_epoch_deadline(self.clock.wind());
+        allow(&mut self.store, self.clock.wind());
     }
 
     /// The same for a call that sets it up.
     fn wind_long(&mut self) {
-        self.store.set_epoch_deadline(self.clock.wind_long());
+        allow(&mut self.store, self.clock.wind_long());
     }
 
     /// Makes sure that the guest is configured for this binding.
@@ -312,7 +319,7 @@ impl Instance {
         }
         // Whatever happens, the guest no longer knows the list it had.
         bound.endpoints = None;
-        self.store.set_epoch_deadline(self.clock.wind_long());
+        allow(&mut self.store, self.clock.wind_long());
         self.guest.update(&mut self.store, number, endpoints)?.map_err(Failure::Refused)?;
         bound.endpoints = Some(endpoints.clone());
         self.wind();

@@ -2,6 +2,7 @@
 //! alone for a while, and a version that does nothing else is reported.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
@@ -30,26 +31,30 @@ pub(super) struct Seat {
     /// Failures in a row of a binding, by its generation, so that one route's trouble is not another's; those of the
     /// start are under [`START`].
     pub(super) troubles: FxHashMap<u64, Trouble>,
-    recent: Recent,
 }
 
-/// How this version did lately, from the first failure of a second on.
+/// How a version did lately, in all workers together. Only failures look at it.
+#[derive(Debug, Default)]
+pub(super) struct Record(Mutex<Option<Recent>>);
+
+/// From the first failure of a second on.
+#[derive(Clone, Copy, Debug)]
 struct Recent {
     since: Instant,
-    /// The worker's count of calls at that moment.
+    /// How many calls there were before it.
     calls: u64,
     failures: u64,
+    /// What they weigh together.
+    weight: u64,
 }
 
-impl Default for Recent {
-    fn default() -> Recent {
-        Recent { since: Instant::now(), calls: 0, failures: 0 }
-    }
-}
-
-/// Failures in a second, and at least half of the calls, after which a version counts as one that keeps failing. A use
-/// that is suspended reaches that within a third of a second.
+/// What failures of a second have to weigh, if they are at least half of the calls, for a version to count as one that
+/// keeps failing. A use that is suspended reaches that within a third of a second.
 const KEEPS_FAILING: u64 = 5;
+
+/// What a call weighs that was stopped; others weigh one. It has held its worker, and so everybody else's requests, for the
+/// whole time limit: three are enough.
+const STOPPED: u64 = 2;
 
 /// How far back a version's failures count.
 const LATELY: Duration = Duration::from_secs(1);
@@ -90,13 +95,15 @@ impl Seat {
             Failure::Nonsense(_) => (false, counters.map(|it| &it.nonsense)),
             Failure::Refused(_) | Failure::Missing | Failure::Suspended => (false, None),
         };
-        let mut keeps_failing = false;
-        if let (Some(count), Some(counters)) = (count, counters) {
+        let (mut bad, mut news) = (false, false);
+        if let Some(count) = count {
             count.fetch_add(1, Relaxed);
-            keeps_failing = self.recent.failed(counters.calls.load(Relaxed), failure, plugin);
+            let found = plugin.record.failed(failure, plugin.total(|it| &it.calls));
+            bad = found.is_some();
+            news = found.is_some_and(|reason| plugin.failing.set(reason).is_ok());
         }
         if !poisoned {
-            return keeps_failing;
+            return news;
         }
         // After a trap no call may enter the store again.
         self.instance = None;
@@ -105,31 +112,55 @@ impl Seat {
         }
         let trouble = self.troubles.entry(whose).or_default();
         trouble.count += 1;
-        if trouble.count < PATIENCE {
-            return keeps_failing;
+        // One that keeps failing is about to be replaced, and has no more patience until then.
+        if trouble.count < PATIENCE && !bad {
+            return news;
         }
-        let pause = PAUSE.saturating_mul(1 << (trouble.count - PATIENCE).min(10)).min(LONGEST_PAUSE);
+        let pause = PAUSE.saturating_mul(1 << trouble.count.saturating_sub(PATIENCE).min(10)).min(LONGEST_PAUSE);
         trouble.until = Some(Instant::now() + pause);
         tracing::warn!(plugin = %plugin.name, %failure, failures = trouble.count, ?pause, "suspending a use of a plugin");
-        keeps_failing
+        news
     }
 }
 
-impl Recent {
-    /// Notes a failure; `calls` so far, this one too. Whether it is the one after which the version counts as failing.
-    fn failed(&mut self, calls: u64, failure: &Failure, plugin: &Plugin) -> bool {
-        if self.failures == 0 || self.since.elapsed() > LATELY {
-            *self = Recent { since: Instant::now(), calls: calls.saturating_sub(1), failures: 0 };
+impl Record {
+    /// Notes a failure; `calls` so far, this one too. If the version now counts as one that keeps failing, in what words.
+    fn failed(&self, failure: &Failure, calls: u64) -> Option<String> {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Recent { since: Instant::now(), calls: calls.saturating_sub(1), failures: 0, weight: 0 };
+        let mut now = recent.filter(|it| it.since.elapsed() <= LATELY).unwrap_or_else(new);
+        now.failures += 1;
+        now.weight += if *failure == Failure::TimedOut { STOPPED } else { 1 };
+        *recent = Some(now);
+        // Where several workers fail at once, one that was counted may not have been noted yet.
+        let calls = calls.saturating_sub(now.calls).max(now.failures);
+        if now.weight < KEEPS_FAILING || now.failures * 2 < calls {
+            return None;
         }
-        self.failures += 1;
-        let calls = calls - self.calls;
-        if self.failures < KEEPS_FAILING || self.failures * 2 < calls {
-            return false;
-        }
-        let (failures, within) = (self.failures, self.since.elapsed().as_millis());
-        plugin
-            .failing
-            .set(format!("{failures} of {calls} calls failed within {within} ms; the last: {failure}"))
-            .is_ok()
+        let (failures, within) = (now.failures, now.since.elapsed().as_millis());
+        Some(format!("{failures} of {calls} calls failed within {within} ms; the last: {failure}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_failing_is_told_from_what_fails_now_and_then() {
+        let trapped = Failure::Trapped("unreachable".to_owned());
+        // Failures of so many, one after the other: after how many it is said.
+        let after = |failure: &Failure, calls_each: u64| {
+            let record = Record::default();
+            (1..=20).find(|number| record.failed(failure, number * calls_each).is_some())
+        };
+        assert_eq!((after(&trapped, 1), after(&trapped, 2), after(&trapped, 3)), (Some(5), Some(5), None));
+        assert_eq!((after(&Failure::TimedOut, 1), after(&Failure::TimedOut, 3)), (Some(3), None));
+        // Of two that were stopped at the same moment, both were counted before either was noted.
+        let record = Record::default();
+        assert_eq!(record.failed(&Failure::TimedOut, 2), None);
+        assert_eq!(record.failed(&Failure::TimedOut, 2), None);
+        let reason = record.failed(&Failure::TimedOut, 3).unwrap();
+        assert!(reason.starts_with("3 of 3 calls failed within"), "{reason}");
     }
 }

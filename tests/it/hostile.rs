@@ -71,6 +71,20 @@ async fn nothing_that_a_balancer_does_is_felt_by_others() {
     load.assert_flawless().await;
 }
 
+/// Each call that never ends holds up all that its worker has to do, so there must be few, over all workers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loop_is_found_out_by_all_workers_together() {
+    let [a, b] = two().await;
+    let gateway = Gateway::of(&[&a, &b], "workers = 2");
+    let load = Load::on(gateway.http, "/s", 4);
+    plug(&gateway, "round-robin", "late-loop").await;
+    eventually("it is quarantined", async || gateway.plugin("round-robin").await["state"] == "quarantined").await;
+    let reason = gateway.plugin("round-robin").await["quarantined"]["reason"].as_str().unwrap().to_owned();
+    // One more may have begun in the other worker.
+    assert!(["3 of 3 ", "3 of 4 "].iter().any(|start| reason.starts_with(start)), "{reason}");
+    load.assert_flawless().await;
+}
+
 #[tokio::test]
 async fn a_flood_of_lines_is_cut() {
     let [a, b] = two().await;

@@ -22,6 +22,7 @@ pub(crate) use store::Store;
 
 use super::bindings::moongate::plugin::request_keys::Source;
 use super::direct::Linear;
+use super::engine::Allowance;
 use crate::endpoint::Endpoints;
 use crate::message::{Fields, Known, RequestHead};
 
@@ -91,6 +92,8 @@ pub(crate) struct Host {
     pub(crate) in_hand: InHand,
     /// The number of the binding whose call is running.
     pub(crate) called: u32,
+    /// What that may still take.
+    pub(in crate::plugin) allowance: Allowance,
     /// The memory of a guest that is called directly; none while it may not call the host.
     pub(in crate::plugin) linear: Option<Box<Linear>>,
     /// What bindings remember, by their number.
@@ -153,6 +156,7 @@ impl Host {
             bounds,
             in_hand: InHand::Nothing,
             called: 0,
+            allowance: Allowance::default(),
             linear: None,
             stores: Vec::new(),
             skips: Skips::default(),

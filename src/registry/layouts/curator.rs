@@ -4,44 +4,40 @@
 //! So do Spring Cloud ZooKeeper, whose payload has `metadata` with weight, zone and `instance_status`, and Dubbo 3 where
 //! it registers applications. With an `sslPort` the endpoint is that port, with TLS, as Spring has it.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Map, Value};
-
-use super::found::{Found, port, string, text, texts};
+use super::found::{Found, Host, Labels, Object, Value, port, string, text, texts};
 use super::{Reason, Znode};
 use crate::config::Layout;
 use crate::registry::Scheme;
 
 /// Whether a body looks like one of these.
-pub(super) fn fits(body: &Map<String, Value>) -> bool {
+pub(super) fn fits(body: &Object<'_>) -> bool {
     body.get("address").is_some_and(Value::is_string) && (body.contains_key("port") || body.contains_key("sslPort"))
 }
 
-pub(super) fn read(body: Option<Map<String, Value>>) -> Result<Znode, Reason> {
+pub(super) fn read(body: Option<&Object<'_>>) -> Result<Znode, Reason> {
     let body = body.ok_or(Reason::Body)?;
     if body.get("enabled") == Some(&Value::Bool(false)) {
         return Ok(Znode::Out);
     }
-    let mut labels = payload(&body);
+    let mut labels = payload(body);
     // Spring takes whatever is not UP out of its lists.
     if labels.get("instance_status").is_some_and(|status| !status.eq_ignore_ascii_case("UP")) {
         return Ok(Znode::Out);
     }
     for (label, field) in [("id", "id"), ("type", "serviceType")] {
-        let value = string(&body, field);
+        let value = string(body, field);
         if !value.is_empty() {
-            labels.entry(label.to_owned()).or_insert_with(|| value.to_owned());
+            labels.add(label, value);
         }
     }
     let (secure, plain) = (port(body.get("sslPort")), port(body.get("port")));
-    let host = string(&body, "address").to_owned();
+    let host = Host::Written(string(body, "address"));
     let port = secure.or(plain).ok_or(Reason::NoAddress)?;
     Found { host, port, scheme: secure.map(|_| Scheme::Https), labels }.read(Layout::Curator)
 }
 
 /// What the application added: the metadata of Spring and Dubbo, else the members of an object, else a text.
-fn payload(body: &Map<String, Value>) -> BTreeMap<String, String> {
+fn payload<'a>(body: &'a Object<'_>) -> Labels<'a> {
     match body.get("payload") {
         Some(Value::Object(payload)) if payload.get("metadata").is_some_and(Value::is_object) => {
             texts(payload, "metadata")
@@ -49,11 +45,11 @@ fn payload(body: &Map<String, Value>) -> BTreeMap<String, String> {
         Some(Value::Object(_)) => {
             let mut labels = texts(body, "payload");
             // The name of a Java class, which says nothing of the endpoint.
-            labels.remove("@class");
+            labels.take("@class");
             labels
         }
-        Some(Value::Null) | None => BTreeMap::new(),
-        Some(other) => BTreeMap::from([("payload".to_owned(), text(other))]),
+        Some(Value::Null) | None => Labels::default(),
+        Some(other) => Labels::from_iter([("payload".into(), text(other))]),
     }
 }
 

@@ -5,9 +5,7 @@
 //! there are `metadata`, `config` and `mapping`, which are none. Where Dubbo 3 registers applications, it writes what
 //! Curator does.
 
-use std::collections::BTreeMap;
-
-use super::found::Found;
+use super::found::{Found, Host, Labels};
 use super::{Reason, Znode};
 use crate::config::Layout;
 use crate::registry::Scheme;
@@ -54,11 +52,11 @@ pub(super) fn read(child: &str) -> Result<Znode, Reason> {
     let authority = authority.rsplit_once('@').map_or(authority, |(_, it)| it);
     let (host, port) = authority.rsplit_once(':').ok_or(Reason::NoAddress)?;
     let port = port.parse().map_err(|_| Reason::NoAddress)?;
-    let mut labels: BTreeMap<String, String> = parameters
+    let mut labels: Labels<'_> = parameters
         .split('&')
         .filter_map(|it| it.split_once('='))
         .filter(|(name, _)| !name.is_empty() && !NOISE.contains(name))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .map(|(name, value)| (name.into(), value.into()))
         .collect();
     let is = |name: &str, value: &str| labels.get(name).is_some_and(|it| it == value);
     if is("disabled", "true") || is("enabled", "false") {
@@ -69,11 +67,11 @@ pub(super) fn read(child: &str) -> Result<Znode, Reason> {
         "https" => Scheme::Https,
         _ => Scheme::Http,
     };
-    labels.insert("protocol".to_owned(), protocol.to_owned());
+    labels.set("protocol", protocol);
     if !interface.is_empty() {
-        labels.entry("interface".to_owned()).or_insert_with(|| interface.to_owned());
+        labels.add("interface", interface);
     }
-    Found { host: host.to_owned(), port, scheme: Some(scheme), labels }.read(Layout::Dubbo)
+    Found { host: Host::Written(host), port, scheme: Some(scheme), labels }.read(Layout::Dubbo)
 }
 
 /// As Java's decoder has it, which also takes a `+` for a space. None: what is encoded is no UTF-8, or cut off.

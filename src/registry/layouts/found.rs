@@ -1,10 +1,10 @@
 //! What a parser took out of a znode, and how that becomes an endpoint: the same for all layouts.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+pub(super) use serde_json_borrow::{ObjectAsVec as Object, Value};
 
 use super::{Read, Reason, Znode, ordinary};
 use crate::config::Layout;
@@ -20,28 +20,40 @@ const SCHEMES: [&str; 2] = ["scheme", "protocol"];
 const NAME_LIMIT: usize = 253;
 
 /// An endpoint as a layout's parser found it.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    /// An IP address, also in brackets, or the name of a host.
-    pub(super) host: String,
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    pub(super) host: Host<'a>,
     /// Checked here.
     pub(super) port: u64,
     /// None: as a label says, else HTTP.
     pub(super) scheme: Option<Scheme>,
     /// All that is said of it, also its weight and its zone.
-    pub(super) labels: BTreeMap<String, String>,
+    pub(super) labels: Labels<'a>,
 }
 
-impl Found {
+/// Where an endpoint is.
+#[derive(Debug)]
+pub(super) enum Host<'a> {
+    Ip(IpAddr),
+    /// An IP address, also in brackets, or the name of a host.
+    Written(&'a str),
+}
+
+impl Found<'_> {
     /// Takes weight, zone and scheme out of the labels; one that cannot be understood stays there to be seen.
     pub(super) fn read(self, layout: Layout) -> Result<Znode, Reason> {
         let Found { host, port, scheme, mut labels } = self;
         let port = u16::try_from(port).map_err(|_| Reason::NoAddress)?;
-        let bare = host.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(&host);
-        let (ip, host) = match bare.parse::<IpAddr>() {
-            Ok(ip) => (ip, None),
-            Err(_) if is_name(&host) => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(host.to_ascii_lowercase())),
-            Err(_) => return Err(Reason::NoAddress),
+        let (ip, host) = match host {
+            Host::Ip(ip) => (ip, None),
+            Host::Written(host) => {
+                let bare = host.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(host);
+                match bare.parse::<IpAddr>() {
+                    Ok(ip) => (ip, None),
+                    Err(_) if is_name(host) => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(host.to_ascii_lowercase())),
+                    Err(_) => return Err(Reason::NoAddress),
+                }
+            }
         };
         let address = SocketAddr::new(ip, port);
         if port == 0 || (host.is_none() && !connectable(ip)) {
@@ -49,25 +61,79 @@ impl Found {
         }
         let weight = labels.get("weight").and_then(|weight| weight.trim().parse().ok());
         if weight.is_some() {
-            labels.remove("weight");
+            labels.take("weight");
         }
-        let zone = ZONES.iter().find(|name| labels.get(**name).is_some_and(|zone| !zone.is_empty()));
-        let zone = zone.and_then(|name| labels.remove(*name)).unwrap_or_default();
+        let zone = ZONES.iter().find(|name| labels.get(name).is_some_and(|zone| !zone.is_empty()));
+        let zone = zone.and_then(|name| labels.take(name)).unwrap_or_default();
         let scheme = scheme.unwrap_or_else(|| {
             let said = SCHEMES.iter().find_map(|name| Some((name, scheme_of(labels.get(*name)?)?)));
             said.map_or(Scheme::Http, |(name, scheme)| {
-                labels.remove(*name);
+                labels.take(name);
                 scheme
             })
         });
         let host: Option<Arc<str>> = host.map(Arc::from);
         if let Some(host) = &host {
-            labels.entry("host".into()).or_insert_with(|| host.to_string());
+            labels.add("host", host.to_string());
         }
-        let labels = labels.into_iter().map(|(name, value)| (Arc::from(name), Arc::from(value))).collect();
+        // Collected, they would keep the room of what they were made of, which is three times as much.
+        let mut exact = Vec::with_capacity(labels.0.len());
+        exact.extend(labels.0.into_iter().map(|(name, value)| (Arc::from(name), Arc::from(value))));
         let weight = weight.unwrap_or(ordinary(layout));
-        let endpoint = Endpoint { address, scheme, weight, zone: zone.into(), labels };
+        let endpoint = Endpoint { address, scheme, weight, zone: Arc::from(zone), labels: exact };
         Ok(Znode::Endpoint(Box::new(Read { layout, host, endpoint })))
+    }
+}
+
+/// What is said of an endpoint, in the order of the names. Most of it goes into the endpoint as it is.
+#[derive(Debug, Default)]
+pub(super) struct Labels<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Labels<'a> {
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(name))
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        Some(&*self.0[self.place(name).ok()?].1)
+    }
+
+    /// Also if there is one of that name.
+    pub(super) fn set(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) {
+        let (name, value) = (name.into(), value.into());
+        match self.place(&name) {
+            Ok(place) => self.0[place].1 = value,
+            Err(place) => self.0.insert(place, (name, value)),
+        }
+    }
+
+    /// Unless there is one of that name.
+    pub(super) fn add(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) {
+        let name = name.into();
+        if let Err(place) = self.place(&name) {
+            self.0.insert(place, (name, value.into()));
+        }
+    }
+
+    pub(super) fn take(&mut self, name: &str) -> Option<Cow<'a, str>> {
+        Some(self.0.remove(self.place(name).ok()?).1)
+    }
+}
+
+/// Of several of a name the last counts.
+impl<'a> FromIterator<(Cow<'a, str>, Cow<'a, str>)> for Labels<'a> {
+    fn from_iter<I: IntoIterator<Item = (Cow<'a, str>, Cow<'a, str>)>>(all: I) -> Labels<'a> {
+        let mut all: Vec<_> = all.into_iter().collect();
+        // Stable, and so the last of a name stays the last.
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        all.dedup_by(|later, earlier| {
+            let same = later.0 == earlier.0;
+            if same {
+                std::mem::swap(&mut later.1, &mut earlier.1);
+            }
+            same
+        });
+        Labels(all)
     }
 }
 
@@ -101,7 +167,7 @@ fn scheme_of(text: &str) -> Option<Scheme> {
 }
 
 /// A body that is a JSON object.
-pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
+pub(super) fn object(body: &[u8]) -> Option<Object<'_>> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => Some(object),
         _ => None,
@@ -109,25 +175,25 @@ pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
 }
 
 /// A string as it is, anything else as compact JSON.
-pub(super) fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+pub(super) fn text<'a>(value: &'a Value<'_>) -> Cow<'a, str> {
+    value.as_str().map_or_else(|| value.to_string().into(), Cow::from)
 }
 
 /// Empty if there is no such string.
-pub(super) fn string<'a>(body: &'a Map<String, Value>, field: &str) -> &'a str {
+pub(super) fn string<'a>(body: &'a Object<'_>, field: &str) -> &'a str {
     body.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The members of the object `field` as texts; none if there is no such object. Nulls say nothing.
-pub(super) fn texts(body: &Map<String, Value>, field: &str) -> BTreeMap<String, String> {
-    let all = body.get(field).and_then(Value::as_object).into_iter().flatten();
-    all.filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), text(value))).collect()
+pub(super) fn texts<'a>(body: &'a Object<'_>, field: &str) -> Labels<'a> {
+    let all = body.get(field).and_then(Value::as_object).into_iter().flat_map(Object::iter);
+    all.filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.into(), text(value))).collect()
 }
 
 /// A number of a port, also written as a string.
-pub(super) fn port(value: Option<&Value>) -> Option<u64> {
+pub(super) fn port(value: Option<&Value<'_>>) -> Option<u64> {
     match value? {
-        Value::String(text) => text.parse().ok(),
+        Value::Str(text) => text.parse().ok(),
         value => value.as_u64(),
     }
 }
@@ -137,8 +203,8 @@ mod tests {
     use super::*;
 
     fn read(host: &str, labels: &[(&str, &str)]) -> Result<Read, Reason> {
-        let labels = labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        let found = Found { host: host.into(), port: 80, scheme: None, labels };
+        let labels = labels.iter().map(|(name, value)| (Cow::from(*name), Cow::from(*value))).collect();
+        let found = Found { host: Host::Written(host), port: 80, scheme: None, labels };
         found.read(Layout::Nerve).map(|znode| match znode {
             Znode::Endpoint(read) => *read,
             other => panic!("{other:?}"),
@@ -210,5 +276,20 @@ mod tests {
     fn the_first_zone_that_says_something_counts() {
         let read = read("10.0.0.1", &[("zone", ""), ("az", "b"), ("region", "eu")]).unwrap().endpoint;
         assert_eq!((&*read.zone, read.labels.len()), ("b", 2));
+    }
+
+    #[test]
+    fn labels_are_in_order_and_the_last_of_a_name_counts() {
+        let pair = |name: &'static str, value: &'static str| (Cow::from(name), Cow::from(value));
+        let all = [pair("b", "1"), pair("a", "2"), pair("b", "3"), pair("b", "4"), pair("", "5")];
+        let mut labels: Labels<'_> = all.into_iter().collect();
+        labels.add("a", "not this");
+        labels.add("c", "6");
+        labels.set("", "7");
+        labels.set("aa", "8");
+        assert_eq!((labels.take("zz"), labels.take("aa").as_deref()), (None, Some("8")));
+        assert_eq!((labels.get("b"), labels.get("aa")), (Some("4"), None));
+        let order: Vec<(&str, &str)> = labels.0.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(order, [("", "7"), ("a", "2"), ("b", "4"), ("c", "6")]);
     }
 }

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
+use self::found::Object;
 use super::{Endpoint, Service};
 use crate::config::Layout;
 
@@ -93,10 +92,10 @@ pub fn read(layout: Layout, child: &str, body: &[u8]) -> Result<Znode, Reason> {
     let body = if body.len() > BODY_LIMIT { &[] } else { body };
     match layout {
         Layout::Auto => by_evidence(child, body),
-        Layout::Registrator => registrator::read(child, found::object(body)),
-        Layout::Curator => curator::read(found::object(body)),
-        Layout::Serverset => serverset::read(child, found::object(body)),
-        Layout::Nerve => nerve::read(child, found::object(body)),
+        Layout::Registrator => registrator::read(child, found::object(body).as_ref()),
+        Layout::Curator => curator::read(found::object(body).as_ref()),
+        Layout::Serverset => serverset::read(child, found::object(body).as_ref()),
+        Layout::Nerve => nerve::read(child, found::object(body).as_ref()),
         Layout::Dubbo => dubbo::read(child),
     }
 }
@@ -108,7 +107,8 @@ fn by_evidence(child: &str, body: &[u8]) -> Result<Znode, Reason> {
         return dubbo::read(child);
     }
     let body = found::object(body);
-    let fits = |fits: fn(&Map<String, Value>) -> bool| body.as_ref().is_some_and(fits);
+    let body = body.as_ref();
+    let fits = |fits: fn(&Object<'_>) -> bool| body.is_some_and(fits);
     let read = if fits(serverset::fits) {
         serverset::read(child, body)
     } else if fits(curator::fits) {

@@ -1,9 +1,7 @@
 //! What SmartStack's Nerve writes: `<zk_path>/<instance>_<number>` with the body `{host, port, name, weight, labels}`.
 //! Where it encodes paths, the name is `base64_<length>_<the body in base64>_<number>`, and the body is there too or not.
 
-use serde_json::{Map, Value};
-
-use super::found::{Found, object, port, string, texts};
+use super::found::{Found, Host, Object, Value, object, port, string, text, texts};
 use super::{Reason, Znode};
 use crate::config::Layout;
 
@@ -15,24 +13,25 @@ pub(super) fn is_encoded(child: &str) -> bool {
 }
 
 /// Whether a body looks like one of these.
-pub(super) fn fits(body: &Map<String, Value>) -> bool {
+pub(super) fn fits(body: &Object<'_>) -> bool {
     body.get("host").is_some_and(Value::is_string) && body.contains_key("port")
 }
 
-pub(super) fn read(child: &str, body: Option<Map<String, Value>>) -> Result<Znode, Reason> {
+pub(super) fn read(child: &str, body: Option<&Object<'_>>) -> Result<Znode, Reason> {
     // The name first: it is what Synapse reads, and all that changes with the endpoint.
-    let named = decoded(child).and_then(|body| object(&body)).filter(fits);
-    let body = named.or(body).ok_or(Reason::Body)?;
-    let mut labels = texts(&body, "labels");
+    let named = decoded(child);
+    let named = named.as_deref().and_then(object).filter(fits);
+    let body = named.as_ref().or(body).ok_or(Reason::Body)?;
+    let mut labels = texts(body, "labels");
     if let Some(weight) = body.get("weight").filter(|weight| !weight.is_null()) {
-        labels.insert("weight".to_owned(), super::found::text(weight));
+        labels.set("weight", text(weight));
     }
-    let name = string(&body, "name");
+    let name = string(body, "name");
     if !name.is_empty() {
-        labels.entry("name".to_owned()).or_insert_with(|| name.to_owned());
+        labels.add("name", name);
     }
     let port = port(body.get("port")).ok_or(Reason::NoAddress)?;
-    Found { host: string(&body, "host").to_owned(), port, scheme: None, labels }.read(Layout::Nerve)
+    Found { host: Host::Written(string(body, "host")), port, scheme: None, labels }.read(Layout::Nerve)
 }
 
 /// The body in a name. The length is there because the alphabet has a `_` itself.

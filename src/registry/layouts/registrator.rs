@@ -4,27 +4,27 @@
 //! The name alone is enough, since other registrars write the same names with another body or none. Registrator never
 //! changes a body, leaves `Tags` and `Attrs` null when they are empty, and does not bracket IPv6 addresses.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use serde_json::{Map, Value};
-
-use super::found::{Found, string, text, texts};
+use super::found::{Found, Host, Object, Value, string, text, texts};
 use super::{Reason, Znode};
 use crate::config::Layout;
 
 /// The address is the name's, else the body's; the rest is the body's, as far as it can be understood.
-pub(super) fn read(child: &str, body: Option<Map<String, Value>>) -> Result<Znode, Reason> {
+pub(super) fn read(child: &str, body: Option<&Object<'_>>) -> Result<Znode, Reason> {
     // Fields are taken one by one: a field of an unexpected type must not cost the others.
-    let body = body.unwrap_or_default();
-    let address = address(child).or_else(|| body_address(&body)).ok_or(Reason::NoAddress)?;
-    let mut labels = texts(&body, "Attrs");
+    let nothing = Object::default();
+    let body = body.unwrap_or(&nothing);
+    let address = address(child).or_else(|| body_address(body)).ok_or(Reason::NoAddress)?;
+    let mut labels = texts(body, "Attrs");
     // An attribute of the same name was set on purpose and stays.
-    for (name, value) in [("tags", tags(&body)), ("container", string(&body, "ContainerID").to_owned())] {
+    for (name, value) in [("tags", tags(body).into()), ("container", Cow::from(string(body, "ContainerID")))] {
         if !value.is_empty() {
-            labels.entry(name.to_owned()).or_insert(value);
+            labels.add(name, value);
         }
     }
-    let (host, port) = (address.ip().to_string(), address.port().into());
+    let (host, port) = (Host::Ip(address.ip()), address.port().into());
     Found { host, port, scheme: None, labels }.read(Layout::Registrator)
 }
 
@@ -37,12 +37,12 @@ pub(super) fn address(name: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip.parse::<IpAddr>().ok()?, port.parse().ok()?))
 }
 
-fn body_address(body: &Map<String, Value>) -> Option<SocketAddr> {
+fn body_address(body: &Object<'_>) -> Option<SocketAddr> {
     let port = body.get("PublicPort")?.as_u64()?;
     Some(SocketAddr::new(string(body, "IP").parse().ok()?, port.try_into().ok()?))
 }
 
-fn tags(body: &Map<String, Value>) -> String {
+fn tags(body: &Object<'_>) -> String {
     let tags = body.get("Tags").and_then(Value::as_array);
     tags.into_iter().flatten().map(text).collect::<Vec<_>>().join(",")
 }

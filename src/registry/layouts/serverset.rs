@@ -5,9 +5,7 @@
 //! The endpoint of a member is its `serviceEndpoint`; the others are labels. The weight of a member is the product of the
 //! weights of all selectors that fit it, times [`SCALE`].
 
-use serde_json::{Map, Value};
-
-use super::found::{Found, port, string, text, texts};
+use super::found::{Found, Host, Object, Value, port, string, text, texts};
 use super::{Read, Reason, Znode};
 use crate::config::Layout;
 use crate::registry::Scheme;
@@ -24,7 +22,7 @@ pub(super) fn is_named(child: &str) -> bool {
 }
 
 /// Whether a body looks like one of these.
-pub(super) fn fits(body: &Map<String, Value>) -> bool {
+pub(super) fn fits(body: &Object<'_>) -> bool {
     body.get("serviceEndpoint").is_some_and(Value::is_object) || body.get("vector").is_some_and(Value::is_array)
 }
 
@@ -43,7 +41,7 @@ enum Select {
     Shard(i64),
 }
 
-pub(super) fn read(child: &str, body: Option<Map<String, Value>>) -> Result<Znode, Reason> {
+pub(super) fn read(child: &str, body: Option<&Object<'_>>) -> Result<Znode, Reason> {
     let body = body.ok_or(Reason::Body)?;
     if let Some(vector) = body.get("vector").filter(|_| child.starts_with(VECTOR)) {
         let rules = vector.as_array().ok_or(Reason::Body)?;
@@ -52,41 +50,42 @@ pub(super) fn read(child: &str, body: Option<Map<String, Value>>) -> Result<Znod
     }
     let place = body.get("serviceEndpoint").and_then(Value::as_object).ok_or(Reason::NoAddress)?;
     // Finagle uses members that are alive, and takes one that does not say so for unknown.
-    if !string(&body, "status").eq_ignore_ascii_case("ALIVE") {
+    if !string(body, "status").eq_ignore_ascii_case("ALIVE") {
         return Ok(Znode::Out);
     }
     let (host, port) = host_and_port(place).ok_or(Reason::NoAddress)?;
-    let mut labels = texts(&body, "metadata");
+    let mut labels = texts(body, "metadata");
     if let Some(shard) = body.get("shard").filter(|shard| !shard.is_null()) {
-        labels.insert("shard".to_owned(), text(shard));
+        labels.set("shard", text(shard));
     }
     let mut scheme = None;
-    for (name, other) in body.get("additionalEndpoints").and_then(Value::as_object).into_iter().flatten() {
+    for (name, other) in body.get("additionalEndpoints").and_then(Value::as_object).into_iter().flat_map(Object::iter) {
         let Some(other) = other.as_object().and_then(host_and_port) else { continue };
         if name == "https" && other == (host, port) {
             scheme = Some(Scheme::Https);
         }
         let (host, port) = other;
-        labels.insert(format!("endpoint.{name}"), format!("{host}:{port}"));
+        labels.set(format!("endpoint.{name}"), format!("{host}:{port}"));
     }
     // Selectors have the host as it is written here.
     if host != string(place, "host") {
-        labels.insert("host".to_owned(), string(place, "host").to_ascii_lowercase());
+        labels.set("host", string(place, "host").to_ascii_lowercase());
     }
     // Only vectors give weights.
-    if let Some(weight) = labels.remove("weight") {
-        labels.insert("metadata.weight".to_owned(), weight);
+    if let Some(weight) = labels.take("weight") {
+        labels.set("metadata.weight", weight);
     }
-    Found { host: host.to_owned(), port, scheme, labels }.read(Layout::Serverset)
+    Found { host: Host::Written(host), port, scheme, labels }.read(Layout::Serverset)
 }
 
 /// Where a host has a name, the library may have looked its address up already.
-fn host_and_port(place: &Map<String, Value>) -> Option<(&str, u64)> {
+fn host_and_port<'a>(place: &'a Object<'_>) -> Option<(&'a str, u64)> {
     let host = ["inet", "inet6", "host"].iter().find_map(|field| place.get(*field)?.as_str())?;
     Some((host, port(place.get("port"))?))
 }
 
-fn rule(written: &Value) -> Option<Rule> {
+fn rule(written: &Value<'_>) -> Option<Rule> {
+    let written = written.as_object()?;
     let (kind, which) = written.get("select")?.as_str()?.split_once('=')?;
     let select = match kind {
         "inet" => {

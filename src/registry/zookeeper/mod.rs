@@ -9,7 +9,7 @@
 //! [`session`] opens and gives up sessions, [`read`] asks, [`hints`] says what to ask, [`tree`] knows the answers. What
 //! is done in which order is here.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -22,9 +22,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use zookeeper_client::{Client, Error, EventType, WatchedEvent};
 
 use self::hints::{Happened, Hints, Place};
-use self::hosts::{Answer, Hosts};
-use self::read::Reader;
+use self::hosts::Hosts;
 use self::retain::{Moment, Settled, Terms};
+use self::roots::{Below, Readable};
 use self::tree::Tree;
 use self::waiting::{Throttle, ready, until};
 use self::watches::Watches;
@@ -38,6 +38,7 @@ mod publish;
 mod read;
 mod retain;
 pub mod registrar;
+mod roots;
 mod session;
 pub mod texts;
 mod tree;
@@ -146,20 +147,6 @@ fn place(config: &config::ZooKeeper) -> String {
     config.root.0.iter().map(place).collect::<Vec<_>>().join(", ")
 }
 
-/// One root and what is known below it. All of them share the session, each has a watch of its own.
-struct Below<'a> {
-    /// Without a trailing slash, and so empty for `/`.
-    root: &'a str,
-    tree: Tree,
-}
-
-impl Below<'_> {
-    /// The path as ZooKeeper takes it.
-    fn path(&self) -> &str {
-        if self.root.is_empty() { "/" } else { self.root }
-    }
-}
-
 struct Source<'a> {
     config: &'a config::ZooKeeper,
     /// Whether the servers are older than 3.6.
@@ -192,7 +179,8 @@ impl<'a> Source<'a> {
             };
             let terms =
                 Terms { all: config.retain.0, services: config.retain_services.iter().filter_map(own).collect() };
-            Below { root: root.trimmed(), tree: Tree::new(layout, &root.prefix, services.clone(), terms, now) }
+            let tree = Tree::new(layout, &root.prefix, services.clone(), terms, now);
+            Below { root: root.trimmed(), tree, forbidden: false }
         };
         let below = config.root.0.iter().map(below).collect();
         Source {
@@ -253,6 +241,10 @@ impl<'a> Source<'a> {
                 sleep(if lost { Duration::ZERO } else { REFUSED }).await;
                 return Err(error);
             }
+            if error.is::<Readable>() {
+                tracing::info!("{error}");
+                continue;
+            }
             // Whether the connection lives is told by its state alone: requests on a lost one fail in several ways.
             if ready(states.changed()).await.is_some() {
                 self.stats.disconnects.fetch_add(1, Relaxed);
@@ -276,7 +268,7 @@ impl<'a> Source<'a> {
     async fn epoch(&mut self, client: &Client, watches: &mut Watches) -> Result<Infallible> {
         session::catch_up(client).await?;
         // Only now may the old ones go: the last watcher of a path takes the server's watch with it.
-        *watches = Watches::arm(client, self.below.iter().map(Below::path), &mut self.old).await?;
+        *watches = Watches::arm(client, &mut self.below, &mut self.old).await?;
         // All gateways lose their connections at once. What takes long to read costs the servers as much, and so the
         // reads of large registries are spread, while those of small ones need not wait.
         sleep(self.effort.mul_f64(8.0 * fastrand::f64()).min(SPREAD)).await;
@@ -292,7 +284,7 @@ impl<'a> Source<'a> {
         let mut hints = self.no_hints();
         let mut due = None;
         let mut safety = Instant::now() + SAFETY_INTERVAL.mul_f64(0.75 + fastrand::f64() / 2.0);
-        let mut taken = 0;
+        let (mut taken, mut retry) = (0, Instant::now() + REFUSED);
         loop {
             let due_to_settle = self.below.iter().filter_map(|below| below.tree.due()).min();
             // The work stands first, so that a stream of events cannot put it off for ever.
@@ -301,6 +293,11 @@ impl<'a> Source<'a> {
                 () = sleep_until(due.unwrap_or(safety)) => None,
                 () = until(due_to_settle) => {
                     self.settle(client, watches, &mut hints).await?;
+                    continue;
+                }
+                () = sleep_until(retry), if self.misses_a_root() => {
+                    self.try_forbidden(client).await?;
+                    retry = Instant::now() + REFUSED;
                     continue;
                 }
                 answers = self.hosts.changed() => {
@@ -349,7 +346,7 @@ impl<'a> Source<'a> {
             EventType::NodeChildrenChanged => Happened::ChildrenChanged,
         };
         let mut something = false;
-        for (_, (Below { root, tree }, hints)) in
+        for (_, (Below { root, tree, .. }, hints)) in
             self.below.iter_mut().zip(hints).enumerate().filter(|(own, _)| at.is_none_or(|at| at == *own))
         {
             let place = hints::place(root, &event.path);
@@ -378,7 +375,7 @@ impl<'a> Source<'a> {
         let hints = std::mem::replace(hints, self.no_hints());
         self.apply(&mut watches.reader(client), hints).await?;
         let now = Moment::now();
-        for Below { root, tree } in &mut self.below {
+        for Below { root, tree, .. } in &mut self.below {
             let Settled { vanished, emptied, taken_away, expired, services } = tree.settle(now);
             self.stats.vanished.fetch_add(vanished as u64, Relaxed);
             let names: Vec<_> = services.iter().take(NAMES_LOGGED).collect();
@@ -399,72 +396,6 @@ impl<'a> Source<'a> {
         }
         self.publish();
         Ok(())
-    }
-
-    /// Reads what the hints of each root name.
-    async fn apply(&mut self, reader: &mut Reader<'_>, hints: Vec<Hints>) -> Result<()> {
-        let client = reader.client;
-        if hints.iter().any(|hints| hints.everything) {
-            self.read_everything(reader).await?;
-        } else {
-            for (Below { root, tree }, hints) in self.below.iter_mut().zip(hints) {
-                if hints == Hints::default() {
-                    continue;
-                }
-                let (services, children) = session::answered(client, read::hinted(reader, root, hints)).await?;
-                for (service, found) in services {
-                    tree.set_service(&service, found);
-                }
-                for (service, child, body) in children {
-                    tree.set_child(&service, child, body);
-                }
-            }
-        }
-        self.ask_for_hosts();
-        self.publish();
-        Ok(())
-    }
-
-    async fn read_everything(&mut self, reader: &mut Reader<'_>) -> Result<()> {
-        let (client, started) = (reader.client, Instant::now());
-        for Below { root, tree } in &mut self.below {
-            let all = session::answered(client, read::everything(reader, root)).await?;
-            tracing::debug!(root, services = all.len(), elapsed = ?started.elapsed(), "everything read");
-            tree.replace(all);
-        }
-        self.effort = started.elapsed();
-        let named: HashSet<Arc<str>> = self.below.iter_mut().flat_map(|below| below.tree.hosts()).collect();
-        self.hosts.keep(&named);
-        self.ask_for_hosts();
-        // So that a service is not published without those of its endpoints that have a name.
-        let answers = self.hosts.first(Instant::now() + FIRST_ANSWERS).await;
-        self.locate(&answers);
-        self.stats.full_reads.fetch_add(1, Relaxed);
-        Ok(())
-    }
-
-    /// Lets hosts be looked up that were named since the last call.
-    fn ask_for_hosts(&mut self) {
-        for Below { tree, .. } in &mut self.below {
-            let mut refused = 0;
-            let mut known = Vec::new();
-            for host in tree.take_unknown() {
-                match self.hosts.address(&host) {
-                    // Another root had it first.
-                    Some(address) => known.push((host, address)),
-                    None => refused += usize::from(!self.hosts.want(&host)),
-                }
-            }
-            tree.locate(&known);
-            if refused > 0 {
-                self.stats.bad_entries.fetch_add(refused as u64, Relaxed);
-                self.bad.say(|unsaid| tracing::warn!(hosts = refused, unsaid, "too many names of hosts to look up"));
-            }
-        }
-    }
-
-    fn locate(&mut self, answers: &[Answer]) {
-        self.below.iter_mut().for_each(|below| below.tree.locate(answers));
     }
 
     /// The slow safety check: whether events told all there is.

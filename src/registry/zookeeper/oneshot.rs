@@ -89,7 +89,7 @@ impl Oneshots {
             match answer {
                 Answer::Children(names) => return Ok(names),
                 Answer::Missing => {}
-                _ => bail!("listing {path}: {}", Error::NoAuth),
+                _ => return Err(Error::NoAuth).with_context(|| format!("listing {path}")),
             }
             if self.is_armed(Kind::Existence, path) {
                 return Ok(Vec::new());

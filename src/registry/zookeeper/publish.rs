@@ -8,15 +8,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::time::Instant;
 
 use super::retain::Moment;
+use super::roots::Below;
 use super::tree::{Bad, Changes};
-use super::{Below, NAMES_LOGGED, Source};
+use super::{NAMES_LOGGED, Source};
 use crate::registry::{Service, Services, State, View};
 
 impl Source<'_> {
     /// Puts what is known now into the channel, if that is news.
     pub(super) fn publish(&mut self) -> Changes {
         let mut changes = None;
-        for Below { root, tree } in &mut self.below {
+        for Below { root, tree, .. } in &mut self.below {
             let bad = tree.take_bad();
             self.stats.bad_entries.fetch_add(bad.len() as u64, Relaxed);
             for Bad { service, child, reason } in bad {

@@ -8,6 +8,7 @@ use zookeeper_client::{Client, Error, MultiReadResult};
 use super::hints::{Hints, is_own};
 use super::oneshot::Oneshots;
 use super::tree::{Body, Found};
+use crate::config::Layout;
 use crate::registry::layouts::dubbo::PROVIDERS;
 
 /// Znodes in one request. More saves nothing.
@@ -18,6 +19,9 @@ const BATCH_BYTES: usize = 400 << 10;
 
 /// Requests under way at once, so that neither the server nor we hold the whole tree in buffers.
 const WINDOW: usize = 8;
+
+/// How many znodes before one are looked at for texts that both have: mostly they are of the same service.
+const ALIKE: usize = 3;
 
 /// Whom to ask, and how.
 pub(super) struct Reader<'a> {
@@ -33,11 +37,19 @@ pub(super) enum Ask {
     Data,
 }
 
-/// All services below `root` (without a trailing slash) with their children. None if there is no root.
+/// Where to read: below `root`, without a trailing slash.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) root: &'a str,
+    pub(super) layout: Layout,
+}
+
+/// All services there with their children. None if there is no root.
 ///
 /// # Errors
 /// The root cannot be read, or a request got no answer. Nothing is then known.
-pub(super) async fn everything(reader: &mut Reader<'_>, root: &str) -> Result<Vec<(String, Found)>> {
+pub(super) async fn everything(reader: &mut Reader<'_>, place: Place<'_>) -> Result<Vec<(String, Found)>> {
+    let root = place.root;
     let path = if root.is_empty() { "/" } else { root };
     let mut names = match &mut reader.oneshots {
         Some(oneshots) => oneshots.list(reader.client, path).await?,
@@ -48,7 +60,19 @@ pub(super) async fn everything(reader: &mut Reader<'_>, root: &str) -> Result<Ve
         },
     };
     names.retain(|name| !is_own(root, name));
-    services(reader, root, names).await
+    services(reader, place, names).await
+}
+
+/// Whether the children of `path` may be listed, also if there is no such znode.
+///
+/// # Errors
+/// Any other than that they may not.
+pub(super) async fn may_list(client: &Client, path: &str) -> Result<bool> {
+    match client.list_children(path).await {
+        Ok(_) | Err(Error::NoNode) => Ok(true),
+        Err(Error::NoAuth) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("listing {path}")),
+    }
 }
 
 /// What [`Hints`] ask for: whole services, and single children by service.
@@ -58,49 +82,70 @@ pub(super) type Hinted = (Vec<(String, Found)>, Vec<(String, String, Body)>);
 ///
 /// # Errors
 /// A request got no answer. Nothing is then known.
-pub(super) async fn hinted(reader: &mut Reader<'_>, root: &str, hints: Hints) -> Result<Hinted> {
-    let services = services(reader, root, hints.services.into_iter().collect()).await?;
-    let children = hints.children.into_iter();
-    let all = children
-        .flat_map(|(service, children)| children.into_iter().map(move |(child, is)| (service.clone(), child, is)));
-    let (there, gone): (Vec<_>, Vec<_>) = all.partition(|(_, _, is)| *is);
-    let paths: Vec<String> = there.iter().map(|(service, child, _)| format!("{root}/{service}/{child}")).collect();
-    let bodies = ask(reader, Ask::Data, &paths).await?.into_iter().map(body);
-    let read = there.into_iter().zip(bodies).map(|((service, child, _), body)| Ok((service, child, body?)));
-    let gone = gone.into_iter().map(|(service, child, _)| Ok((service, child, Body::Missing)));
-    Ok((services, read.chain(gone).collect::<Result<_>>()?))
+pub(super) async fn hinted(reader: &mut Reader<'_>, place: Place<'_>, hints: Hints) -> Result<Hinted> {
+    let services = services(reader, place, hints.services.into_iter().collect()).await?;
+    let (mut all, mut paths) = (Vec::new(), Vec::new());
+    for (service, children) in hints.children {
+        // Those that are gone come last: there is nothing to read.
+        let (there, gone): (Vec<_>, Vec<_>) = children.into_iter().partition(|(_, is)| *is);
+        paths.extend(there.iter().map(|(child, _)| format!("{}/{service}/{child}", place.root)));
+        all.extend(there.into_iter().chain(gone).map(|(child, is)| (service.clone(), child, Body::Missing, is)));
+    }
+    let mut slots: Vec<_> =
+        all.iter_mut().filter(|(_, _, _, is)| *is).map(|(_, child, body, _)| (&**child, body)).collect();
+    bodies(reader, place.layout, &paths, &mut slots).await?;
+    Ok((services, all.into_iter().map(|(service, child, body, _)| (service, child, body)).collect()))
 }
 
-async fn services(reader: &mut Reader<'_>, root: &str, names: Vec<String>) -> Result<Vec<(String, Found)>> {
+async fn services(reader: &mut Reader<'_>, place: Place<'_>, names: Vec<String>) -> Result<Vec<(String, Found)>> {
+    let root = place.root;
     let paths: Vec<String> = names.iter().map(|name| format!("{root}/{name}")).collect();
-    let lists = ask(reader, Ask::Children, &paths).await?;
-    let mut all = Vec::with_capacity(names.len());
-    for (name, answer) in names.into_iter().zip(lists) {
-        let found = match answer {
+    let mut all: Vec<_> = names.into_iter().map(|name| (name, Found::Missing)).collect();
+    let take = |at: usize, answer| {
+        all[at].1 = match answer {
             Answer::Children(children) => {
                 Found::Children(children.into_iter().map(|child| (child, Body::Missing)).collect())
             }
             Answer::Forbidden => Found::Forbidden,
             Answer::Missing => Found::Missing,
-            Answer::Data(..) => bail!("listing {root}/{name}: the answer is to another question"),
+            Answer::Data(..) => bail!("listing {}: the answer is to another question", paths[at]),
         };
-        all.push((name, found));
-    }
+        Ok(())
+    };
+    ask(reader, Ask::Children, &paths, take).await?;
     providers(reader, root, &mut all).await?;
-    let mut paths = Vec::new();
-    for (name, found) in &all {
+    let (mut paths, mut slots) = (Vec::new(), Vec::new());
+    for (name, found) in &mut all {
         if let Found::Children(children) = found {
             paths.extend(children.iter().map(|(child, _)| format!("{root}/{name}/{child}")));
+            slots.extend(children.iter_mut().map(|(child, body)| (&**child, body)));
         }
     }
-    let mut answers = ask(reader, Ask::Data, &paths).await?.into_iter();
-    for (_, found) in &mut all {
-        let Found::Children(children) = found else { continue };
-        for ((_, slot), answer) in children.iter_mut().zip(&mut answers) {
-            *slot = body(answer)?;
-        }
-    }
+    bodies(reader, place.layout, &paths, &mut slots).await?;
     Ok(all)
+}
+
+/// Reads the znodes at `paths` into `slots`, each with the name of its child. What comes is looked into at once, while the
+/// server has more to do: that takes about as long as sending it.
+async fn bodies(
+    reader: &mut Reader<'_>,
+    layout: Layout,
+    paths: &[String],
+    slots: &mut [(&str, &mut Body)],
+) -> Result<()> {
+    let take = |at: usize, answer| {
+        let (before, slots) = slots.split_at_mut(at);
+        let (child, slot) = &mut slots[0];
+        **slot = match answer {
+            Answer::Data(bytes, owner) => Body::of(layout, child, &bytes, owner),
+            Answer::Forbidden => Body::Forbidden,
+            Answer::Missing => Body::Missing,
+            Answer::Children(_) => bail!("reading {}: the answer is to another question", paths[at]),
+        };
+        before.iter().rev().take(ALIKE).for_each(|(_, other)| slot.share(other));
+        Ok(())
+    };
+    ask(reader, Ask::Data, paths, take).await
 }
 
 /// Adds to services with a child [`PROVIDERS`] the children of that, as `providers/<child>`.
@@ -115,13 +160,14 @@ async fn providers(reader: &mut Reader<'_>, root: &str, all: &mut [(String, Foun
             parents.push(children);
         }
     }
-    for (children, answer) in parents.into_iter().zip(ask(reader, Ask::Children, &paths).await?) {
+    let take = |at: usize, answer| {
         // What may not be listed is a znode without endpoints.
         if let Answer::Children(more) = answer {
-            children.extend(more.into_iter().map(|child| (format!("{PROVIDERS}/{child}"), Body::Missing)));
+            parents[at].extend(more.into_iter().map(|child| (format!("{PROVIDERS}/{child}"), Body::Missing)));
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    ask(reader, Ask::Children, &paths, take).await
 }
 
 /// What one znode answered.
@@ -133,22 +179,17 @@ pub(super) enum Answer {
     Missing,
 }
 
-fn body(answer: Answer) -> Result<Body> {
-    Ok(match answer {
-        Answer::Data(bytes, owner) => Body::Bytes(bytes, owner),
-        Answer::Forbidden => Body::Forbidden,
-        Answer::Missing => Body::Missing,
-        Answer::Children(_) => bail!("reading a znode: the answer is to another question"),
-    })
-}
-
-/// The answers in the order of `paths`.
-async fn ask(reader: &mut Reader<'_>, ask: Ask, paths: &[String]) -> Result<Vec<Answer>> {
+/// Asks for all of `paths`, and has the answer to each taken by its place among them.
+async fn ask(
+    reader: &mut Reader<'_>,
+    ask: Ask,
+    paths: &[String],
+    mut take: impl FnMut(usize, Answer) -> Result<()>,
+) -> Result<()> {
     if let Some(oneshots) = &mut reader.oneshots {
-        return oneshots.ask(reader.client, ask, paths).await;
+        let answers = oneshots.ask(reader.client, ask, paths).await?;
+        return answers.into_iter().enumerate().try_for_each(|(at, answer)| take(at, answer));
     }
-    let mut answers: Vec<Option<Answer>> = Vec::with_capacity(paths.len());
-    answers.resize_with(paths.len(), || None);
     let mut running = VecDeque::with_capacity(WINDOW);
     let mut next = 0;
     while next < paths.len() || !running.is_empty() {
@@ -168,7 +209,7 @@ async fn ask(reader: &mut Reader<'_>, ask: Ask, paths: &[String]) -> Result<Vec<
                 match added {
                     Ok(()) => asked.push(next),
                     // The server takes a few control characters in names that the client refuses to send.
-                    Err(_) => answers[next] = Some(Answer::Forbidden),
+                    Err(_) => take(next, Answer::Forbidden)?,
                 }
                 bytes += path.len();
                 next += 1;
@@ -183,15 +224,16 @@ async fn ask(reader: &mut Reader<'_>, ask: Ask, paths: &[String]) -> Result<Vec<
             bail!("reading znodes: {} answers to {} questions", results.len(), asked.len());
         }
         for (index, result) in asked.into_iter().zip(results) {
-            answers[index] = Some(match result {
+            let answer = match result {
                 MultiReadResult::Children { children } => Answer::Children(children),
                 MultiReadResult::Data { data, stat } => Answer::Data(data, stat.ephemeral_owner),
                 MultiReadResult::Error { err: Error::NoNode } => Answer::Missing,
                 MultiReadResult::Error { err: Error::NoAuth } => Answer::Forbidden,
                 MultiReadResult::Error { err } => return Err(err).with_context(|| format!("reading {}", paths[index])),
                 _ => bail!("reading {}: an answer of an unknown kind", paths[index]),
-            });
+            };
+            take(index, answer)?;
         }
     }
-    answers.into_iter().collect::<Option<_>>().context("reading znodes: not all were answered")
+    Ok(())
 }

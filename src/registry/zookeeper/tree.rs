@@ -28,12 +28,26 @@ pub(super) enum Found {
 /// What a read found of one child.
 #[derive(Debug)]
 pub(super) enum Body {
-    /// And the session that holds it; 0 if none does.
-    Bytes(Vec<u8>, i64),
+    /// What it says, and the session that holds it; 0 if none does.
+    Read(Result<Znode, Reason>, i64),
     /// There is a znode, but we may not read it.
     Forbidden,
     /// There is no such znode.
     Missing,
+}
+
+impl Body {
+    /// What is written in the znode `child` of a service.
+    pub(super) fn of(layout: Layout, child: &str, bytes: &[u8], owner: i64) -> Body {
+        Body::Read(layouts::read(layout, child, bytes), owner)
+    }
+
+    /// Has texts that both have only once.
+    pub(super) fn share(&mut self, other: &Body) {
+        if let (Body::Read(Ok(Znode::Endpoint(new)), _), Body::Read(Ok(Znode::Endpoint(other)), _)) = (self, other) {
+            share(&mut new.endpoint, &other.endpoint);
+        }
+    }
 }
 
 /// A znode that was left out.
@@ -169,6 +183,11 @@ impl Tree {
         }
     }
 
+    /// What its znodes are written in.
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// Says whether events tell of everything from now on, or what comes next may be news of before.
     pub(super) fn watches(&mut self, watched: bool) {
         self.watched = watched;
@@ -272,7 +291,7 @@ impl Tree {
             (Body::Forbidden, Some(known)) => (known.entry.clone(), known.owner),
             // The name may be enough.
             (Body::Forbidden, None) => (layouts::read(self.layout, &child, b""), 0),
-            (Body::Bytes(body, owner), _) => (layouts::read(self.layout, &child, &body), owner),
+            (Body::Read(entry, owner), _) => (entry, owner),
         };
         if let Err(reason) = &entry
             && known.as_ref().is_none_or(|known| known.entry != entry)
@@ -455,8 +474,12 @@ mod tests {
         services.iter().map(|(name, children)| (name.to_string(), found(children))).collect()
     }
 
+    fn empty(child: &str) -> Body {
+        Body::of(Layout::Auto, child, b"", 0)
+    }
+
     fn found(children: &[&str]) -> Found {
-        Found::Children(children.iter().map(|child| (child.to_string(), Body::Bytes(Vec::new(), 0))).collect())
+        Found::Children(children.iter().map(|child| (child.to_string(), empty(child))).collect())
     }
 
     fn tree(services: &[(&str, &[&str])]) -> Tree {
@@ -523,7 +546,7 @@ mod tests {
         tree.set_service("a", Found::Missing);
         assert_eq!(tree.commit(Moment::now()).unwrap().emptied, []);
         assert_eq!(shown(&tree), [""; 0]);
-        tree.set_child("a", "10.0.0.1:1".into(), Body::Bytes(Vec::new(), 0));
+        tree.set_child("a", "10.0.0.1:1".into(), empty("10.0.0.1:1"));
         assert_eq!(tree.commit(Moment::now()), None, "a child of a service that is not there");
     }
 
@@ -552,12 +575,15 @@ mod tests {
     #[test]
     fn what_dubbo_has_beside_interfaces_is_no_service() {
         let mut tree = Tree::new(Layout::Dubbo, &"".into(), Arc::default(), Terms::default(), Moment::now());
-        tree.replace(all(&[
-            ("metadata", &["org.x.Demo"]),
+        let body = |child: &&str| (child.to_string(), Body::of(Layout::Dubbo, child, b"", 0));
+        for (name, children) in [
+            ("metadata", &["org.x.Demo"][..]),
             ("org.x.Demo", &["consumers", "providers", "providers/tri%3A%2F%2F10.0.0.1%3A1"]),
             ("org.x.Idle", &["providers"]),
             ("org.x.Wanted", &["consumers"]),
-        ]));
+        ] {
+            tree.set_service(name, Found::Children(children.iter().map(body).collect()));
+        }
         tree.commit(Moment::now());
         assert_eq!(shown(&tree), ["org.x.Demo [1]", "org.x.Idle []"]);
         assert_eq!(tree.take_bad(), []);
@@ -565,7 +591,7 @@ mod tests {
 
     #[test]
     fn hosts_are_asked_for_once_and_moved_when_they_move() {
-        let named = |host: &str| Body::Bytes(format!(r#"{{"host":"{host}","port":80}}"#).into_bytes(), 0);
+        let named = |host: &str| Body::of(Layout::Auto, "x", format!(r#"{{"host":"{host}","port":80}}"#).as_bytes(), 0);
         let mut tree = tree(&[("a", &[]), ("b", &["10.0.0.1:1"])]);
         tree.set_child("a", "x".into(), named("Web"));
         tree.set_child("a", "y".into(), named("web"));
@@ -585,14 +611,14 @@ mod tests {
 
     #[test]
     fn what_is_decided_of_a_layout_is_told_once() {
-        let nerve = || Body::Bytes(br#"{"host":"10.0.0.9","port":1}"#.to_vec(), 0);
+        let nerve = || Body::of(Layout::Auto, "x", br#"{"host":"10.0.0.9","port":1}"#, 0);
         let told = |tree: &mut Tree| tree.commit(Moment::now()).unwrap().decided;
         let mut tree = tree(&[("a", &[])]);
         tree.set_child("a", "x".into(), nerve());
         assert_eq!(told(&mut tree), [("a".into(), vec![Layout::Nerve])]);
-        tree.set_child("a", "10.0.0.1:1".into(), Body::Bytes(Vec::new(), 0));
+        tree.set_child("a", "10.0.0.1:1".into(), empty("10.0.0.1:1"));
         assert_eq!(told(&mut tree), [("a".into(), vec![Layout::Registrator, Layout::Nerve])]);
-        tree.set_child("a", "10.0.0.1:2".into(), Body::Bytes(Vec::new(), 0));
+        tree.set_child("a", "10.0.0.1:2".into(), empty("10.0.0.1:2"));
         assert_eq!(told(&mut tree), []);
         let mut fixed = Tree::new(Layout::Nerve, &"".into(), Arc::default(), Terms::default(), Moment::now());
         fixed.replace(vec![("a".into(), Found::Children(vec![("x".into(), nerve())]))]);
@@ -602,8 +628,8 @@ mod tests {
     #[test]
     fn a_forbidden_child_keeps_what_was_known_or_is_its_name() {
         let mut tree = tree(&[("a", &[])]);
-        let body = br#"{"Attrs":{"weight":"7"}}"#.to_vec();
-        tree.set_child("a", "10.0.0.1:1".into(), Body::Bytes(body, 0));
+        let body = Body::of(Layout::Auto, "10.0.0.1:1", br#"{"Attrs":{"weight":"7"}}"#, 0);
+        tree.set_child("a", "10.0.0.1:1".into(), body);
         for child in ["10.0.0.1:1", "10.0.0.1:2"] {
             tree.set_child("a", child.into(), Body::Forbidden);
         }
@@ -629,7 +655,7 @@ mod tests {
         let mut now = Moment::now();
         let mut tree = Tree::new(Layout::Auto, &"".into(), Arc::default(), terms, now);
         let held = |children: &[(&str, i64)]| {
-            let body = |(name, owner): &(&str, i64)| (name.to_string(), Body::Bytes(Vec::new(), *owner));
+            let body = |(name, owner): &(&str, i64)| (name.to_string(), Body::of(Layout::Auto, name, b"", *owner));
             Found::Children(children.iter().map(body).collect())
         };
         tree.replace(vec![
@@ -657,7 +683,7 @@ mod tests {
             (vec![(1, Vanished::Session)], vec![(3, Vanished::Session)])
         );
         // Its registrar has another session now.
-        tree.set_child("b", "10.0.0.1:3".into(), Body::Bytes(Vec::new(), 9));
+        tree.set_child("b", "10.0.0.1:3".into(), Body::of(Layout::Auto, "10.0.0.1:3", b"", 9));
         tree.set_child("a", "10.0.0.1:2".into(), Body::Missing);
         tree.commit(now);
         assert_eq!((shown(&tree), retained(&tree, "b")), (vec!["a []".into(), "b [3]".into()], vec![]));

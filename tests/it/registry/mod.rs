@@ -247,6 +247,38 @@ async fn a_service_that_may_not_be_read_harms_no_other() {
 }
 
 #[tokio::test]
+async fn a_root_that_may_not_be_read_harms_no_other() {
+    let (server, top) = (Server::shared(), unique_root());
+    let registrar = Registrar::start(server, &format!("{top}-open")).await;
+    registrar.register("a", "10.0.0.1:80").await;
+    let owner = connect(server).await;
+    owner.auth("digest", b"user:secret").await.unwrap();
+    let (closed, options) = (format!("{top}-closed"), CreateMode::Persistent.with_acls(Acls::creator_all()));
+    for path in ["", "/b", "/b/10.0.0.9:80"] {
+        owner.create(&format!("{closed}{path}"), b"", &options).await.unwrap();
+    }
+    for order in [[&closed, registrar.root()], [registrar.root(), &closed]] {
+        let roots = Roots(order.map(|root| Root::at(root)).to_vec());
+        let config = || config::ZooKeeper { root: roots.clone(), ..settings(&server.connect_string(), "/") };
+        let mut source = Source::start(config());
+        source.shows(&[("a", &["10.0.0.1:80"])]).await;
+        source.is(State::Live).await;
+        registrar.register("a", "10.0.0.2:80").await;
+        source.shows(&[("a", &["10.0.0.1:80", "10.0.0.2:80"])]).await;
+        assert_eq!(source.count(|stats| &stats.full_reads), 1, "events were enough");
+
+        // Once it may be read it is, without anybody's help; and once it may not, what was known of it stays.
+        owner.set_acl(&closed, &Acls::anyone_all(), None).await.unwrap();
+        owner.set_acl(&format!("{closed}/b"), &Acls::anyone_all(), None).await.unwrap();
+        source.shows(&[("a", &["10.0.0.1:80", "10.0.0.2:80"]), ("b", &["10.0.0.9:80"])]).await;
+        owner.set_acl(&closed, &Acls::creator_all(), None).await.unwrap();
+        owner.set_acl(&format!("{closed}/b"), &Acls::creator_all(), None).await.unwrap();
+        registrar.deregister("a", "10.0.0.2:80").await;
+        source.shows(&[("a", &["10.0.0.1:80"]), ("b", &["10.0.0.9:80"])]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_burst_becomes_few_views() {
     let (registrar, mut source) = arrange().await;
     source.shows(&[]).await;
