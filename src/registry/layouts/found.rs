@@ -66,7 +66,7 @@ impl Found<'_> {
         let zone = ZONES.iter().find(|name| labels.get(name).is_some_and(|zone| !zone.is_empty()));
         let zone = zone.and_then(|name| labels.take(name)).unwrap_or_default();
         let scheme = scheme.unwrap_or_else(|| {
-            let said = SCHEMES.iter().find_map(|name| Some((name, scheme_of(labels.get(*name)?)?)));
+            let said = SCHEMES.iter().find_map(|name| Some((name, scheme_of(labels.get(name)?)?)));
             said.map_or(Scheme::Http, |(name, scheme)| {
                 labels.take(name);
                 scheme

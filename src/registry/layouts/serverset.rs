@@ -80,7 +80,7 @@ pub(super) fn read(child: &str, body: Option<&Object<'_>>) -> Result<Znode, Reas
 
 /// Where a host has a name, the library may have looked its address up already.
 fn host_and_port<'a>(place: &'a Object<'_>) -> Option<(&'a str, u64)> {
-    let host = ["inet", "inet6", "host"].iter().find_map(|field| place.get(*field)?.as_str())?;
+    let host = ["inet", "inet6", "host"].iter().find_map(|field| place.get(field)?.as_str())?;
     Some((host, port(place.get("port"))?))
 }
 

@@ -443,8 +443,11 @@ fn share(new: &mut Endpoint, other: &Endpoint) {
     if new.zone == other.zone {
         new.zone = other.zone.clone();
     }
+    // Both are in the order of names.
+    let mut others = other.labels.iter().peekable();
     for (name, value) in &mut new.labels {
-        if let Some((known, its)) = other.labels.iter().find(|(known, _)| known == name) {
+        while others.next_if(|(other, _)| other < name).is_some() {}
+        if let Some((known, its)) = others.peek().filter(|(other, _)| other == name) {
             *name = known.clone();
             if value == its {
                 *value = its.clone();
@@ -607,6 +610,29 @@ mod tests {
         tree.set_child("a", "z".into(), named("web"));
         assert_eq!((tree.take_unknown(), tree.hosts()), (HashSet::new(), unknown));
         assert_eq!(tree.hosts.len(), 1, "nobody names the other");
+    }
+
+    #[test]
+    fn texts_that_two_znodes_have_are_kept_once() {
+        let read = |attributes: &str| {
+            let body = format!(r#"{{"Attrs":{{"zone":"z",{attributes}}}}}"#);
+            Body::of(Layout::Auto, "10.0.0.1:1", body.as_bytes(), 0)
+        };
+        let one = read(r#""a":"1","b":"2","d":"4","f":"6""#);
+        let mut other = read(r#""b":"2","c":"3","d":"5","f":"6""#);
+        other.share(&one);
+        let of = |body: &Body| match body {
+            Body::Read(Ok(Znode::Endpoint(read)), _) => read.endpoint.clone(),
+            other => panic!("{other:?}"),
+        };
+        let (one, other) = (of(&one), of(&other));
+        assert!(Arc::ptr_eq(&one.zone, &other.zone));
+        let at = |endpoint: &Endpoint, name: &str| endpoint.labels.iter().find(|it| &*it.0 == name).cloned().unwrap();
+        for (name, value) in [("b", true), ("d", false), ("f", true)] {
+            let (one, other) = (at(&one, name), at(&other, name));
+            assert_eq!((Arc::ptr_eq(&one.0, &other.0), Arc::ptr_eq(&one.1, &other.1)), (true, value), "{name}");
+        }
+        assert_eq!(&*at(&other, "d").1, "5");
     }
 
     #[test]

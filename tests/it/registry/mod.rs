@@ -258,7 +258,7 @@ async fn a_root_that_may_not_be_read_harms_no_other() {
         owner.create(&format!("{closed}{path}"), b"", &options).await.unwrap();
     }
     for order in [[&closed, registrar.root()], [registrar.root(), &closed]] {
-        let roots = Roots(order.map(|root| Root::at(root)).to_vec());
+        let roots = Roots(order.map(Root::at).to_vec());
         let config = || config::ZooKeeper { root: roots.clone(), ..settings(&server.connect_string(), "/") };
         let mut source = Source::start(config());
         source.shows(&[("a", &["10.0.0.1:80"])]).await;
