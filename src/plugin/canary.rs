@@ -112,11 +112,6 @@ impl Canary {
         (u64::from(lot) * u64::from(Share::WHOLE)) >> 32 < u64::from(self.share)
     }
 
-    /// Whether the version that was called last has this lot.
-    pub fn decides(&self, lot: u32) -> bool {
-        self.has(lot) && self.wanting.load(Relaxed) != self.counts.version.load(Relaxed)
-    }
-
     /// Another version begins with a clean sheet.
     fn meet(&self, version: u64) {
         let counts = &self.counts;

@@ -48,6 +48,14 @@ struct Recent {
     weight: u64,
 }
 
+/// How a version keeps failing.
+#[derive(Debug, PartialEq, Eq)]
+struct Finding {
+    failures: u64,
+    calls: u64,
+    within: Duration,
+}
+
 /// What failures of a second have to weigh, if they are at least half of the calls, for a version to count as one that
 /// keeps failing. A use that is suspended reaches that within a third of a second.
 const KEEPS_FAILING: u64 = 5;
@@ -100,7 +108,9 @@ impl Seat {
             count.fetch_add(1, Relaxed);
             let found = plugin.record.failed(failure, plugin.total(|it| &it.calls));
             bad = found.is_some();
-            news = found.is_some_and(|reason| plugin.failing.set(reason).is_ok());
+            // Put into words once, and not for each failure of one that there is nothing to replace with.
+            news =
+                found.is_some_and(|it| plugin.failing.get().is_none() && plugin.failing.set(it.says(failure)).is_ok());
         }
         if !poisoned {
             return news;
@@ -124,8 +134,8 @@ impl Seat {
 }
 
 impl Record {
-    /// Notes a failure; `calls` so far, this one too. If the version now counts as one that keeps failing, in what words.
-    fn failed(&self, failure: &Failure, calls: u64) -> Option<String> {
+    /// Notes a failure; `calls` so far, this one too. Something if the version now counts as one that keeps failing.
+    fn failed(&self, failure: &Failure, calls: u64) -> Option<Finding> {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Recent { since: Instant::now(), calls: calls.saturating_sub(1), failures: 0, weight: 0 };
         let mut now = recent.filter(|it| it.since.elapsed() <= LATELY).unwrap_or_else(new);
@@ -137,8 +147,14 @@ impl Record {
         if now.weight < KEEPS_FAILING || now.failures * 2 < calls {
             return None;
         }
-        let (failures, within) = (now.failures, now.since.elapsed().as_millis());
-        Some(format!("{failures} of {calls} calls failed within {within} ms; the last: {failure}"))
+        Some(Finding { failures: now.failures, calls, within: now.since.elapsed() })
+    }
+}
+
+impl Finding {
+    fn says(&self, last: &Failure) -> String {
+        let Finding { failures, calls, within } = self;
+        format!("{failures} of {calls} calls failed within {} ms; the last: {last}", within.as_millis())
     }
 }
 
@@ -160,7 +176,7 @@ mod tests {
         let record = Record::default();
         assert_eq!(record.failed(&Failure::TimedOut, 2), None);
         assert_eq!(record.failed(&Failure::TimedOut, 2), None);
-        let reason = record.failed(&Failure::TimedOut, 3).unwrap();
+        let reason = record.failed(&Failure::TimedOut, 3).unwrap().says(&Failure::TimedOut);
         assert!(reason.starts_with("3 of 3 calls failed within"), "{reason}");
     }
 }

@@ -176,7 +176,10 @@ pub fn request(
     let mut passed = Passed::default();
     for used in &route.filters {
         let filter = Called::of(used);
-        passed.canaries.extend(filter.canary.filter(|canary| canary.decides(lot)).cloned());
+        let decides = |canary: &&Arc<Canary>| {
+            snapshot.plugins.get(canary.binding.slot).is_some_and(|plugin| canary.takes_lot(plugin.id, lot))
+        };
+        passed.canaries.extend(filter.canary.filter(decides).cloned());
         if !takes_part(snapshot, filter, |kinds| kinds.request_filter) {
             continue;
         }

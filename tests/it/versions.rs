@@ -209,6 +209,19 @@ async fn a_filters_canary_sees_whole_exchanges() {
 }
 
 #[tokio::test]
+async fn the_first_request_of_a_filters_canary_counts() {
+    let origin = Origin::start().await;
+    let config =
+        "workers = 1\nfilters = [{ plugin = \"request-id\", canary = { plugin = \"request-id\", share = \"100%\" } }]";
+    let gateway = Gateway::of(&[&origin], config);
+    assert_eq!(get(gateway.http, "/s/").await.status, StatusCode::OK);
+    eventually("it is counted", async || {
+        gateway.api("routes").await["routes"][0]["filters"][0]["canary"]["requests"] == 1
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn balancers_without_an_opinion_leave_it_to_the_next() {
     let [a, b] = two().await;
     let balancer = "{ plugin = \"hesitant\", fallback = { plugin = \"failing\", fallback = \"last\" } }";

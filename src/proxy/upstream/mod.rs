@@ -3,7 +3,7 @@
 //! [`Upstream::send`] is all that the request path knows. A connection is one task's at a time; there is no task behind it
 //! and no channel before it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,10 +43,6 @@ const IDLE: usize = 256;
 /// How long a connection may be idle. Below the minute after which many servers close it, so that we are first.
 const IDLE_TIME: Duration = Duration::from_secs(45);
 
-/// Endpoints whose connections are looked at in one go: each is out of the caches, and 10,000 would hold up their worker for
-/// some 6 ms.
-const TIDIED: usize = 1000;
-
 /// How often an endpoint may refuse one request over HTTP/2 before it is taken at its word. Once is usual where it has just
 /// said how many streams it allows, or is ending its connections one by one.
 const REFUSALS: usize = 2;
@@ -56,8 +52,6 @@ pub struct Upstream {
     pools: RefCell<FxHashMap<u64, Pool>>,
     /// Of endpoints that speak HTTP/2.
     links: RefCell<FxHashMap<u64, Linked>>,
-    /// How often that was tidied up.
-    tidied: Cell<u64>,
     metrics: Arc<metrics::Worker>,
 }
 
@@ -164,7 +158,7 @@ pub struct SendError {
 impl Upstream {
     /// No connections yet.
     pub fn new(metrics: Arc<metrics::Worker>) -> Upstream {
-        Upstream { pools: RefCell::default(), links: RefCell::default(), tidied: Cell::new(0), metrics }
+        Upstream { pools: RefCell::default(), links: RefCell::default(), metrics }
     }
 
     /// Sends a request to an endpoint and waits for the head of the response.
@@ -342,27 +336,14 @@ impl Upstream {
         }
     }
 
-    /// Closes what has been idle for too long, what the other side has closed, and what leads to endpoints that are gone. Of
-    /// many endpoints some at each call, and all in turn.
+    /// Closes what has been idle for too long, what the other side has closed, and what leads to endpoints that are gone.
     pub fn tidy(&self) {
-        let mut pools = self.pools.borrow_mut();
-        let (count, turn) = (pools.len(), self.tidied.get().wrapping_add(1));
-        self.tidied.set(turn);
-        pools.retain(|id, pool| {
-            if !is_due(*id, turn, count) {
-                return true;
-            }
+        self.pools.borrow_mut().retain(|_, pool| {
             pool.idle.retain_mut(|idle| idle.since.elapsed() < IDLE_TIME && idle.wire.connection.is_quiet());
             pool.endpoint.strong_count() > 0 && !pool.idle.is_empty()
         });
-        drop(pools);
         self.links.borrow_mut().retain(|_, linked| linked.links.tidy(IDLE_TIME) && linked.endpoint.strong_count() > 0);
     }
-}
-
-/// Whether the pool of this number, of so many, is to be tidied up this time: of many, one in some.
-fn is_due(id: u64, turn: u64, pools: usize) -> bool {
-    id.wrapping_add(turn).is_multiple_of(1 + (pools / TIDIED) as u64)
 }
 
 /// Holds an endpoint to account for what went wrong, if it was not the client.
@@ -371,20 +352,5 @@ fn blame(endpoint: &InFlight, error: &RequestError) {
         RequestError::ClientBody(_) => {}
         RequestError::HeaderTimeout(_) => endpoint.failed(Trouble::Late),
         _ => endpoint.failed(Trouble::Broken),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_pool_is_tidied_up_in_its_turn_and_few_of_them_always() {
-        for (pools, turns) in [(1, 1), (999, 1), (1000, 2), (10_500, 11)] {
-            for begun in [0, 7] {
-                let due = |id| (begun..begun + turns).filter(|turn| is_due(id, *turn, pools)).count();
-                assert!((1..2000).all(|id| due(id) == 1), "{pools} from {begun}");
-            }
-        }
     }
 }

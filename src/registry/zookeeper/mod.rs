@@ -6,8 +6,8 @@
 //! whole reads an event is a hint to read its znode again; a failed read never replaces what is known. Servers before
 //! 3.6 have no such watches: there, [`oneshot`] has one for each znode.
 //!
-//! [`session`] opens and gives up sessions, [`read`] asks, [`hints`] says what to ask, [`tree`] knows the answers. What
-//! is done in which order is here.
+//! [`session`] opens and gives up sessions, [`roots`] says what is read of each root, [`read`] asks, [`hints`] says what to
+//! ask, [`tree`] knows the answers. What is done in which order is here.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -268,12 +268,15 @@ impl<'a> Source<'a> {
     async fn epoch(&mut self, client: &Client, watches: &mut Watches) -> Result<Infallible> {
         session::catch_up(client).await?;
         // Only now may the old ones go: the last watcher of a path takes the server's watch with it.
-        *watches = Watches::arm(client, &mut self.below, &mut self.old).await?;
+        *watches = Watches::arm(client, self.below.iter().map(Below::path), &mut self.old).await?;
         // All gateways lose their connections at once. What takes long to read costs the servers as much, and so the
         // reads of large registries are spread, while those of small ones need not wait.
         sleep(self.effort.mul_f64(8.0 * fastrand::f64()).min(SPREAD)).await;
         // What is missing now may have gone while nobody watched.
-        self.below.iter_mut().for_each(|below| below.tree.watches(false));
+        for below in &mut self.below {
+            below.tree.watches(false);
+            below.forbidden = false;
+        }
         self.read_everything(&mut watches.reader(client)).await?;
         self.publish();
         self.below.iter_mut().for_each(|below| below.tree.watches(true));

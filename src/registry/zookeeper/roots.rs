@@ -19,7 +19,7 @@ pub(super) struct Below<'a> {
     /// Without a trailing slash, and so empty for `/`.
     pub(super) root: &'a str,
     pub(super) tree: Tree,
-    /// It may not be read or watched, as far as is known since the last session event.
+    /// It could not be read since the last session event; [`Source::try_forbidden`] asks for it.
     pub(super) forbidden: bool,
 }
 
@@ -75,7 +75,7 @@ impl Source<'_> {
     pub(super) async fn read_everything(&mut self, reader: &mut Reader<'_>) -> Result<()> {
         let (client, started) = (reader.client, Instant::now());
         let mut refused = None;
-        // Of a root that could not even be watched nothing would tell of changes.
+        // One that was refused is left alone: what vanished meanwhile, untold, would count as taken away.
         for Below { root, tree, forbidden } in self.below.iter_mut().filter(|below| !below.forbidden) {
             let place = read::Place { root, layout: tree.layout() };
             let all = match session::answered(client, read::everything(reader, place)).await {

@@ -274,16 +274,22 @@ impl Tree {
     }
 
     /// Takes over a read of one child; `service` must be one that the tree [`Self::follows`], or nothing happens.
-    pub(super) fn set_child(&mut self, service: &str, child: String, body: Body) {
+    pub(super) fn set_child(&mut self, service: &str, child: String, mut body: Body) {
         let name = self.name(service);
         let Some(node) = self.nodes.get_mut(&name) else { return };
+        // Those that are read together have been compared already.
+        if let Body::Read(Ok(Znode::Endpoint(read)), _) = &mut body
+            && let Some(other) = node.some_endpoint()
+        {
+            share(&mut read.endpoint, other);
+        }
         let known = node.children.remove(&child);
         self.touched.insert(name.clone());
         self.child(&name, child, body, known);
     }
 
     fn child(&mut self, service: &Arc<str>, child: String, body: Body, known: Option<Child>) {
-        let (mut entry, owner) = match (body, &known) {
+        let (entry, owner) = match (body, &known) {
             (Body::Missing, _) => {
                 known.into_iter().for_each(|known| self.leaves(service, known));
                 return;
@@ -297,11 +303,6 @@ impl Tree {
             && known.as_ref().is_none_or(|known| known.entry != entry)
         {
             self.bad.push(Bad { service: service.clone(), child: child.clone(), reason: reason.as_str() });
-        }
-        if let Ok(Znode::Endpoint(read)) = &mut entry
-            && let Some(other) = self.nodes.get(service).and_then(Node::some_endpoint)
-        {
-            share(&mut read.endpoint, other);
         }
         if let Ok(Znode::Endpoint(read)) = &entry
             && let Some(host) = &read.host

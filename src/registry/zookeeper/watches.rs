@@ -7,53 +7,38 @@ use zookeeper_client::{AddWatchMode, Client, Error, PersistentWatcher, WatchedEv
 
 use super::oneshot::Oneshots;
 use super::read::Reader;
-use super::roots::Below;
 use super::session;
 
 /// See the file's head.
 pub(super) enum Watches {
-    /// One for each root, in their order; none for a root that may not be watched.
-    Recursive(Vec<Option<PersistentWatcher>>),
+    /// One for each root, in their order.
+    Recursive(Vec<PersistentWatcher>),
     /// One for each znode.
     Oneshot(Oneshots),
 }
 
 impl Watches {
-    /// Arms a watch on each root that tells of all below it. On servers before 3.6 (`old`) none: reading arms them. A root
-    /// that may not be watched is marked as forbidden, the others as not.
+    /// Arms a watch on each root that tells of all below it. On servers before 3.6 (`old`) none: reading arms them.
     ///
     /// # Errors
     /// The server refused; the connection was lost. A server before 3.6 does not know what is asked, and ends the session;
     /// `old` is true from then on.
-    pub(super) async fn arm(client: &Client, roots: &mut [Below<'_>], old: &mut bool) -> Result<Watches> {
-        roots.iter_mut().for_each(|below| below.forbidden = false);
+    pub(super) async fn arm(client: &Client, roots: impl Iterator<Item = &str>, old: &mut bool) -> Result<Watches> {
         if *old {
             return Ok(Watches::Oneshot(Oneshots::new(client)));
         }
         let mut all = Vec::new();
-        for below in roots {
-            let path = below.path();
+        for path in roots {
             let armed = session::answered(client, client.watch(path, AddWatchMode::PersistentRecursive)).await;
-            match armed.as_ref().err().and_then(|error| error.downcast_ref()) {
-                Some(Error::Unimplemented) => {
-                    *old = true;
-                    tracing::warn!(
-                        "ZooKeeper is older than 3.6: it is followed by a watch for each znode, which costs more"
-                    );
-                }
-                // From 3.8.4 and 3.9.2 on; before, it is found out by reading.
-                Some(Error::NoAuth) => {
-                    tracing::warn!(
-                        root = path,
-                        "ZooKeeper refuses to tell of changes; the last services of this root stay"
-                    );
-                    below.forbidden = true;
-                    all.push(None);
-                    continue;
-                }
-                _ => {}
+            if let Err(error) = &armed
+                && matches!(error.downcast_ref(), Some(Error::Unimplemented))
+            {
+                *old = true;
+                tracing::warn!(
+                    "ZooKeeper is older than 3.6: it is followed by a watch for each znode, which costs more"
+                );
             }
-            all.push(Some(armed.with_context(|| format!("watching {path}"))?));
+            all.push(armed.with_context(|| format!("watching {path}"))?);
         }
         Ok(Watches::Recursive(all))
     }
@@ -83,13 +68,11 @@ impl Watches {
 }
 
 /// The next event of any of them, and which one's it is.
-async fn any(watchers: &mut [Option<PersistentWatcher>]) -> (usize, WatchedEvent) {
-    let watchers = watchers.iter_mut().enumerate();
-    let mut all: Vec<_> =
-        watchers.filter_map(|(at, watcher)| Some((at, Box::pin(watcher.as_mut()?.changed())))).collect();
+async fn any(watchers: &mut [PersistentWatcher]) -> (usize, WatchedEvent) {
+    let mut all: Vec<_> = watchers.iter_mut().map(|watcher| Box::pin(watcher.changed())).collect();
     std::future::poll_fn(|context| {
-        let ready = all.iter_mut().find_map(|(at, next)| match next.as_mut().poll(context) {
-            Poll::Ready(event) => Some((*at, event)),
+        let ready = all.iter_mut().enumerate().find_map(|(at, next)| match next.as_mut().poll(context) {
+            Poll::Ready(event) => Some((at, event)),
             Poll::Pending => None,
         });
         ready.map_or(Poll::Pending, Poll::Ready)

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use moongate::config::{self, Retention};
+use moongate::config::{self, Retention, Root, Roots};
 use moongate::registry::State;
 use zookeeper_client::{Acls, CreateMode};
 
 use super::outages::truth;
 use super::{Source, set, settings, shown, unique_root};
 use crate::support::eventually;
-use crate::support::zookeeper::{Registrar, Server};
+use crate::support::zookeeper::{Registrar, Server, connect};
 
 /// Operations that came with 3.5 (create2, removeWatches, those of containers and time-to-live), and with 3.6: multiRead,
 /// whoAmI, addWatch.
@@ -141,6 +141,28 @@ async fn a_root_of_an_old_server_may_be_missing_and_dubbo_is_followed() {
     source.shows(&[("com.acme.Shop", &["10.0.0.1:80", "10.0.0.1:81"])]).await;
     client.delete(&provider(80), None).await.unwrap();
     source.shows(&[("com.acme.Shop", &["10.0.0.1:81"])]).await;
+}
+
+#[tokio::test]
+async fn a_root_of_an_old_server_that_may_not_be_read_harms_no_other() {
+    let (server, top) = (Server::shared(), unique_root());
+    let registrar = Registrar::start(server, &format!("{top}-open")).await;
+    let owner = connect(server).await;
+    owner.auth("digest", b"user:secret").await.unwrap();
+    let (closed, options) = (format!("{top}-closed"), CreateMode::Persistent.with_acls(Acls::creator_all()));
+    owner.create(&closed, b"", &options).await.unwrap();
+    let everybody = CreateMode::Persistent.with_acls(Acls::anyone_all());
+    for path in ["/b", "/b/10.0.0.9:80"] {
+        owner.create(&format!("{closed}{path}"), b"", &everybody).await.unwrap();
+    }
+    let old = Old::before(server.address);
+    let roots = Roots([&closed, registrar.root()].map(Root::at).to_vec());
+    let mut source = Source::start(config::ZooKeeper { root: roots, ..settings(&old.address.to_string(), "/") });
+    source.shows(&[]).await;
+    registrar.register("a", "10.0.0.1:80").await;
+    source.shows(&[("a", &["10.0.0.1:80"])]).await;
+    owner.set_acl(&closed, &Acls::anyone_all(), None).await.unwrap();
+    source.shows(&[("a", &["10.0.0.1:80"]), ("b", &["10.0.0.9:80"])]).await;
 }
 
 #[tokio::test]
