@@ -130,7 +130,9 @@ async fn a_client_that_does_not_read_costs_little() {
         transfer(&gateway, "GET", 64 * MIB).await;
     }
     let grown = gateway.memory().saturating_sub(before);
-    assert!(grown < MIB as u64, "the gateway grew by {grown} bytes");
+    // One read, half a MiB, may wait for each of the two clients: where the machine is busy, the one that reads is late now
+    // and then as well, and the C library keeps what that took.
+    assert!(grown < 2 * MIB as u64, "the gateway grew by {grown} bytes");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use crate::support::client::{Client, get, request};
 use crate::support::eventually;
 use crate::support::gateway::{Gateway, services};
 use crate::support::origin::Origin;
+use crate::support::service::logged;
 use crate::support::tls::{Authority, Dial, Issued, agreed, replace, shown};
 
 /// A gateway with this listener beside its plain one, and an endpoint.
@@ -373,9 +374,9 @@ async fn connections_have_a_limit_for_each_client_and_for_all() {
         }
         let name = format!("moongate_listener_refused_total{{listener=\"{}\"}}", gateway.http);
         assert_eq!(gateway.metric(&name).await, 20.0);
+        logged(&gateway, key).await;
         let told = gateway.log().lines().filter(|line| line.contains("connections refused")).count();
         assert!((1..=3).contains(&told), "{told} lines for 20 connections");
-        assert!(gateway.log().contains(key));
         for client in &mut kept {
             assert_eq!(client.get("/s/").await.status, 200, "those before are served");
         }

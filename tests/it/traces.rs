@@ -20,7 +20,7 @@ use crate::support::eventually;
 use crate::support::gateway::Gateway;
 use crate::support::origin::Origin;
 use crate::support::raw::serving;
-use crate::support::service::nobody;
+use crate::support::service::{logged, nobody};
 
 const CALLER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -252,7 +252,9 @@ async fn a_collector_that_takes_nothing_costs_nobody_a_request_and_the_share_is_
     let text = text.replace("\"0%\"", "\"100%\"").replace("workers = 1", "workers = 2");
     std::fs::write(gateway.path("new"), text).unwrap();
     std::fs::rename(gateway.path("new"), &file).unwrap();
-    eventually("the change is told", async || gateway.log().contains("tracing.sample")).await;
+    for key in ["tracing.sample", "workers"] {
+        logged(&gateway, &format!("key=\"{key}\"")).await;
+    }
     let log = gateway.log();
     let line = |key: &str| log.lines().find(|it| it.contains(&format!("key=\"{key}\""))).unwrap_or_default().to_owned();
     let sample = line("tracing.sample");
