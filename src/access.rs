@@ -6,9 +6,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,12 +16,17 @@ use anyhow::{Context, Result};
 
 use crate::config::access::{AccessLog, Format, Target};
 
-/// Bytes of lines that a worker gathers before it hands them on; what there is after a second goes as well.
-const GATHERED: usize = 32 << 10;
+/// Bytes of lines that a worker gathers before it hands them on; what there is after a second goes as well. Where a file grows
+/// by little at a time, the kernel takes its page cache in small pieces, and each costs it as much as a large one.
+const GATHERED: usize = 256 << 10;
 
 /// Buffers that may wait for the disk. If it is slower than that, lines are dropped and counted: the log is no reason to
 /// answer slowly, or to fill the memory.
-const WAITING: usize = 256;
+const WAITING: usize = 32;
+
+/// Buffers that are kept when they have been written, for all workers. New memory of their size would come from the system,
+/// page by page, each time.
+const KEPT: usize = 2;
 
 /// At most one complaint about the file in this time.
 const COMPLAINTS: Duration = Duration::from_secs(10);
@@ -32,7 +37,11 @@ pub struct Log {
     orders: SyncSender<Order>,
     format: Format,
     dropped: AtomicU64,
+    written: Arc<Written>,
 }
+
+/// Buffers that have been written, and are empty.
+type Written = Mutex<Vec<Vec<u8>>>;
 
 enum Order {
     Write(Vec<u8>),
@@ -47,11 +56,12 @@ impl Log {
     /// If the file cannot be opened, or the system has no threads left.
     pub fn start(config: &AccessLog) -> Result<(Arc<Log>, JoinHandle<()>)> {
         let (orders, receiver) = sync_channel(WAITING);
-        let (target, sink) = (config.path.clone(), open(&config.path)?);
-        let write = move || write(&receiver, &target, sink);
+        let log = Log { orders, format: config.format, dropped: AtomicU64::new(0), written: Arc::default() };
+        let (target, sink, written) = (config.path.clone(), open(&config.path)?, log.written.clone());
+        let write = move || write(&receiver, &target, sink, &written);
         let thread = thread::Builder::new().name("access-log".into()).spawn(write);
         let thread = thread.context("starting the thread of the access log")?;
-        Ok((Arc::new(Log { orders, format: config.format, dropped: AtomicU64::new(0) }), thread))
+        Ok((Arc::new(log), thread))
     }
 
     /// Lines that were dropped because writing took too long.
@@ -63,6 +73,11 @@ impl Log {
     pub fn reopen(&self) {
         // If there is no room it waits for a slow disk, and so do we: this is the control side.
         let _ = self.orders.send(Order::Reopen);
+    }
+
+    fn buffer(&self) -> Vec<u8> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        written.unwrap_or_else(|| Vec::with_capacity(GATHERED + 1024))
     }
 
     fn put(&self, lines: Vec<u8>) {
@@ -87,16 +102,23 @@ fn append(path: &Path) -> io::Result<File> {
 }
 
 /// Writes what comes, to the end.
-fn write(orders: &Receiver<Order>, target: &Target, mut file: Option<File>) {
+fn write(orders: &Receiver<Order>, target: &Target, mut file: Option<File>, written: &Written) {
     let mut complained: Option<Instant> = None;
     while let Ok(order) = orders.recv() {
-        let outcome = match (order, target) {
-            (Order::Write(lines), Target::Stdout) => io::stdout().write_all(&lines).and_then(|()| io::stdout().flush()),
-            (Order::Write(lines), Target::Stderr) => io::stderr().write_all(&lines),
-            (Order::Write(lines), Target::File(_)) => file.as_mut().map_or(Ok(()), |file| file.write_all(&lines)),
+        let outcome = match (&order, target) {
+            (Order::Write(lines), Target::Stdout) => io::stdout().write_all(lines).and_then(|()| io::stdout().flush()),
+            (Order::Write(lines), Target::Stderr) => io::stderr().write_all(lines),
+            (Order::Write(lines), Target::File(_)) => file.as_mut().map_or(Ok(()), |file| file.write_all(lines)),
             (Order::Reopen, Target::File(path)) => append(path).map(|new| file = Some(new)),
             (Order::Reopen, _) => Ok(()),
         };
+        if let Order::Write(mut lines) = order {
+            let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+            if written.len() < KEPT {
+                lines.clear();
+                written.push(lines);
+            }
+        }
         if let Err(error) = outcome
             && complained.is_none_or(|at| at.elapsed() >= COMPLAINTS)
         {
@@ -121,7 +143,7 @@ const SPARE: usize = 64;
 impl Journal {
     /// Of a worker that has logged nothing.
     pub fn new(log: Arc<Log>) -> Rc<Journal> {
-        let (lines, clock) = (RefCell::new(Vec::with_capacity(GATHERED)), RefCell::new(Wall::now()));
+        let (lines, clock) = (RefCell::new(log.buffer()), RefCell::new(Wall::now()));
         Rc::new(Journal { log, lines, clock, spare: RefCell::default() })
     }
 
@@ -140,7 +162,7 @@ impl Journal {
         let mut lines = self.lines.borrow_mut();
         lines.extend_from_slice(&line);
         if lines.len() >= GATHERED {
-            self.log.put(std::mem::replace(&mut *lines, Vec::with_capacity(GATHERED + 1024)));
+            self.log.put(std::mem::replace(&mut *lines, self.log.buffer()));
         }
         let mut spare = self.spare.borrow_mut();
         if spare.len() < SPARE && line.capacity() <= 4096 {
@@ -154,7 +176,7 @@ impl Journal {
         *self.clock.borrow_mut() = Wall::now();
         let mut lines = self.lines.borrow_mut();
         if !lines.is_empty() {
-            self.log.put(std::mem::replace(&mut *lines, Vec::with_capacity(GATHERED + 1024)));
+            self.log.put(std::mem::replace(&mut *lines, self.log.buffer()));
         }
     }
 
@@ -165,18 +187,27 @@ impl Journal {
 }
 
 /// The time of day, for moments that the monotonic clock has measured: so nobody asks the system for it, and the text is
-/// written once a second.
+/// written once a millisecond.
 struct Wall {
     instant: Instant,
     time: Duration,
-    second: u64,
-    text: String,
+    /// The millisecond, since 1970, of which the text is.
+    millis: u64,
+    text: [u8; STAMP],
 }
+
+/// Bytes of a time as it is written, until the year 10,000.
+const STAMP: usize = "2001-09-09T01:46:39.950Z".len();
 
 impl Wall {
     fn now() -> Wall {
         let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Wall { instant: Instant::now(), time, second: u64::MAX, text: String::new() }
+        Wall::of(Instant::now(), time)
+    }
+
+    /// At `instant` it was `time` since 1970.
+    fn of(instant: Instant, time: Duration) -> Wall {
+        Wall { instant, time, millis: u64::MAX, text: [b'-'; STAMP] }
     }
 
     fn write(&mut self, at: Instant, out: &mut Vec<u8>) {
@@ -184,15 +215,13 @@ impl Wall {
             Some(since) => self.time + since,
             None => self.time.saturating_sub(self.instant - at),
         };
-        if time.as_secs() != self.second {
-            self.second = time.as_secs();
-            let second = SystemTime::UNIX_EPOCH + Duration::from_secs(self.second);
-            self.text = humantime::format_rfc3339_seconds(second).to_string();
+        let millis = time.as_secs() * 1000 + u64::from(time.subsec_millis());
+        if millis != self.millis {
+            self.millis = millis;
+            let text = humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + time).to_string();
+            self.text = text.as_bytes().try_into().unwrap_or([b'-'; STAMP]);
         }
-        out.extend_from_slice(self.text.trim_end_matches('Z').as_bytes());
-        let millis = time.subsec_millis();
-        let digit = |unit: u32| b'0' + (millis / unit % 10) as u8;
-        out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1), b'Z']);
+        out.extend_from_slice(&self.text);
     }
 }
 
@@ -203,7 +232,7 @@ mod tests {
     #[test]
     fn moments_have_their_time_of_day() {
         let instant = Instant::now();
-        let mut wall = Wall { instant, time: Duration::from_millis(999_999_999_950), second: 0, text: String::new() };
+        let mut wall = Wall::of(instant, Duration::from_millis(999_999_999_950));
         let mut at = |instant| {
             let mut out = Vec::new();
             wall.write(instant, &mut out);
@@ -217,7 +246,8 @@ mod tests {
     #[test]
     fn what_the_disk_is_too_slow_for_is_counted() {
         let (orders, receiver) = sync_channel(1);
-        let log = Arc::new(Log { orders, format: Format::Text, dropped: AtomicU64::new(0) });
+        let written = Arc::default();
+        let log = Arc::new(Log { orders, format: Format::Text, dropped: AtomicU64::new(0), written });
         let journal = Journal::new(log.clone());
         for _ in 0..3 {
             journal.put(b"a\n".to_vec());

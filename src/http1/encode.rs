@@ -74,17 +74,31 @@ pub fn frame(fields: &mut Fields, length: crate::message::Length) {
     }
 }
 
+/// The digits of the numbers below a hundred.
+static PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < pairs.len() {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+};
+
 /// A number in decimal digits.
 pub fn itoa(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
+    while number >= 10 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[(number % 100) as usize]);
+        number /= 100;
         if number == 0 {
             return &digits[at..];
         }
     }
+    at -= 1;
+    digits[at] = b'0' + number as u8;
+    &digits[at..]
 }
 
 #[cfg(test)]
