@@ -73,6 +73,17 @@ impl Stream {
         matches!(self, Stream::Plain(stream) if quiet(stream))
     }
 
+    /// Writes what goes in at once, of a connection in the open.
+    ///
+    /// # Errors
+    /// As of the connection; `WouldBlock` also for one that is encrypted.
+    pub fn try_write(&self, from: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(stream) => stream.try_write(from),
+            Stream::Tls(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
     fn tcp(&self) -> &TcpStream {
         match self {
             Stream::Plain(stream) => stream,

@@ -10,6 +10,7 @@ pub mod chunked;
 pub mod connection;
 pub mod encode;
 pub mod head;
+pub mod turn;
 
 pub use body::{Incoming, Shared};
 pub use connection::Connection;

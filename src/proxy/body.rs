@@ -207,7 +207,7 @@ impl Interim {
                 let flush = |context: &mut Context<'_>| {
                     let connection = &mut link.borrow_mut().connection;
                     if connection.has_room() {
-                        http1::encode::response(connection.output(), head);
+                        connection.put_line(|out| http1::encode::response(out, head));
                         // A connection that fails is noticed by whoever sends the response.
                         let _ = connection.poll_flush(context, &mut 0);
                     }

@@ -91,7 +91,7 @@ pub async fn serve(
             Next::Quiet => continue,
             Next::Closed => return Ok(Outcome::Over),
             Next::Http2 => {
-                let (stream, input) = take(link)?.connection.into_parts();
+                let (stream, input) = take(link)?.connection.into_parts()?;
                 return Ok(Outcome::Http2(stream, input));
             }
             Next::Refused(error) => {
@@ -154,7 +154,7 @@ async fn busy(
         };
         let Some(Response { head, body, idle, place, mut records }) = response else { return Ok(After::Over) };
         if let Body::Tunnel(tunnel) = body {
-            encode::response(link.borrow_mut().connection.output(), &head);
+            link.borrow_mut().connection.put_line(|out| encode::response(out, &head));
             records.sent(0, true);
             return Ok(After::Tunnel(tunnel));
         }
@@ -365,7 +365,7 @@ async fn refuse(link: &Shared, worker: &Worker, client: &Client, error: &Request
     }
     {
         let connection = &mut link.borrow_mut().connection;
-        encode::response(connection.output(), &head);
+        connection.put_line(|out| encode::response(out, &head));
         if let Body::Full(text) = &mut body {
             connection.put(std::mem::take(text));
         }

@@ -54,11 +54,12 @@ pub(super) async fn respond(
     } else if asked.version == Version::Http10 {
         head.fields.set(Known::Connection, b"keep-alive");
     }
-    encode::response(link.borrow_mut().connection.output(), &head);
+    link.borrow_mut().connection.put_line(|out| encode::response(out, &head));
     if asked.head || framing == Framing::None {
         body = Body::Full(bytes::Bytes::new());
     }
-    let mut sending = Sending { body, framing, stream: head.is_event_stream(), over: false, put: 0, broken: None };
+    let stream = head.is_event_stream();
+    let mut sending = Sending { body, framing, stream, may_wait: keep, over: false, put: 0, broken: None };
     let outcome = poll_fn(|context| sending.poll(link, &mut patience, context)).await;
     *sent = sending.put;
     match outcome {
@@ -119,6 +120,8 @@ struct Sending {
     framing: Framing,
     /// It may be silent for long, and somebody who is gone is noticed only by listening.
     stream: bool,
+    /// Nothing was written yet, and the connection stays.
+    may_wait: bool,
     over: bool,
     /// Bytes of the body so far.
     put: u64,
@@ -145,7 +148,10 @@ impl Sending {
                 }
             }
             let mut moved = 0;
-            let flushed = link.borrow_mut().connection.poll_flush(context, &mut moved);
+            let flushed = match std::mem::take(&mut self.may_wait) && self.over {
+                true => link.borrow_mut().connection.poll_flush_later(context, &mut moved),
+                false => link.borrow_mut().connection.poll_flush(context, &mut moved),
+            };
             if moved > 0 {
                 patience.moved(moved);
             }
@@ -187,7 +193,7 @@ impl Sending {
             }
             (Frame::Trailers(mut trailers), Framing::Chunked) => {
                 proxy::headers::trailers(&mut trailers);
-                encode::last_chunk(connection.output(), Some(&trailers));
+                connection.put_line(|out| encode::last_chunk(out, Some(&trailers)));
                 self.over = true;
             }
             // There is no place for them.
@@ -197,7 +203,7 @@ impl Sending {
 
     fn end(&mut self, connection: &mut Connection) {
         if self.framing == Framing::Chunked {
-            encode::last_chunk(connection.output(), None);
+            connection.put_line(|out| encode::last_chunk(out, None));
         }
         self.over = true;
     }

@@ -15,6 +15,7 @@ use super::http1::{self, Outcome};
 use super::http2::{self, End};
 use crate::access::{Journal, Log};
 use crate::config::Protocol;
+use crate::http1::turn::turns;
 use crate::plugin::{Engine, Instances};
 use crate::proxy::headers::Client;
 use crate::proxy::{Places, Worker, metrics};
@@ -53,7 +54,7 @@ pub struct Setup {
 pub fn start(setup: Setup) -> Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a worker")?;
     let name = format!("worker-{}", setup.index);
-    let run = move || LocalSet::new().block_on(&runtime, run(setup));
+    let run = move || runtime.block_on(turns(async { LocalSet::new().run_until(run(setup)).await }));
     thread::Builder::new().name(name).spawn(run).context("starting a worker's thread")
 }
 

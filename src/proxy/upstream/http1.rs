@@ -40,6 +40,8 @@ struct Sending {
     waits_for: Side,
     /// Whether the client has lent any of its body.
     began: bool,
+    /// Nothing was written yet.
+    may_wait: bool,
     client: Patience,
     endpoint: Patience,
 }
@@ -81,7 +83,7 @@ pub(super) async fn exchange(
     call: Call<'_>,
     upload: Upload,
 ) -> Result<(head::Response, Exchange), Failed> {
-    encode::request(wire.connection.output(), call.head);
+    wire.connection.put_line(|out| encode::request(out, call.head));
     wire.connection.begin(call.head.version == Version::Http2);
     let idle = call.timeouts.idle.0;
     let sending = Sending {
@@ -89,6 +91,7 @@ pub(super) async fn exchange(
         stage: if upload.is_over() { Stage::Flushing } else { Stage::Taking },
         waits_for: Side::Endpoint,
         began: false,
+        may_wait: true,
         client: Patience::new(idle, call.rate),
         endpoint: Patience::new(idle, call.rate),
         upload,
@@ -157,7 +160,7 @@ impl Exchange {
 
     /// The connection, if the request was sent to its end.
     pub(super) fn into_idle(self) -> Option<Wire> {
-        (self.sending.stage == Stage::Over).then_some(self.wire)
+        (self.sending.stage == Stage::Over && self.wire.connection.is_flushed()).then_some(self.wire)
     }
 
     /// The connection, whatever of the request is left.
@@ -167,7 +170,7 @@ impl Exchange {
 
     fn failed(self, error: RequestError, broke_off: bool, waiting: &Waiting<'_>) -> Failed {
         let upload = (!self.sending.began).then_some(self.sending.upload);
-        Failed { error, broke_off, began: waiting.wrote, upload }
+        Failed { error, broke_off, began: waiting.wrote && self.wire.connection.has_sent(), upload }
     }
 
     /// Sends on what there is of the request. Ready when all is sent, or when nothing more can be.
@@ -204,7 +207,10 @@ impl Exchange {
                 }
             }
             let before = *moved;
-            let flushed = connection.poll_flush(context, moved);
+            let flushed = match std::mem::take(&mut sending.may_wait) && sending.stage == Stage::Flushing {
+                true => connection.poll_flush_later(context, moved),
+                false => connection.poll_flush(context, moved),
+            };
             if *moved > before {
                 sending.endpoint.moved(*moved - before);
             }
@@ -373,7 +379,7 @@ impl Sending {
             }
             Frame::Trailers(mut trailers) => {
                 super::super::headers::trailers(&mut trailers);
-                encode::last_chunk(connection.output(), Some(&trailers));
+                connection.put_line(|out| encode::last_chunk(out, Some(&trailers)));
                 self.stage = Stage::Flushing;
             }
         }
@@ -381,7 +387,7 @@ impl Sending {
 
     fn end(&mut self, connection: &mut Connection) {
         if self.chunked {
-            encode::last_chunk(connection.output(), None);
+            connection.put_line(|out| encode::last_chunk(out, None));
         }
         self.stage = Stage::Flushing;
     }
