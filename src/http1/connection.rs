@@ -115,7 +115,7 @@ pub(crate) fn put_by(mut buffer: Vec<u8>) {
 
 /// A connection with its buffers.
 pub struct Connection {
-    line: Rc<RefCell<Line>>,
+    pub(super) line: Rc<RefCell<Line>>,
     /// What was read and not used yet.
     pub input: BytesMut,
     /// It lies where others are to read to, see [`Connection::keep`].
@@ -380,6 +380,9 @@ impl Line {
 
     /// Writes what has waited for the end of the turn. Whoever waits for an answer is woken if it did not go.
     pub(super) fn send(&mut self, waker: &Waker) {
+        if self.is_flushed() {
+            return;
+        }
         // The runtime need not be asked first: hardly ever is there no room.
         if self.piece.is_empty()
             && self.tail.is_empty()

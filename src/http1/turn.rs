@@ -48,6 +48,18 @@ impl Drop for Ending<'_> {
     }
 }
 
+/// Sends what waits now, because the turn takes long: to be called where a task holds up the others.
+pub fn send_now() {
+    let waiting = TURN.try_with(|turn| turn.borrow_mut().as_mut().map(std::mem::take));
+    for (line, waker) in waiting.ok().flatten().into_iter().flatten() {
+        // That of the task that runs may be in use. It waits for the end then.
+        let sent = line.try_borrow_mut().map(|mut line| line.send(&waker)).is_ok();
+        if !sent {
+            TURN.with_borrow_mut(|turn| turn.iter_mut().for_each(|later| later.push((line.clone(), waker.clone()))));
+        }
+    }
+}
+
 /// Has this sent at the end of the turn. False: there is none, so it has to be sent now.
 pub(super) fn later(line: &Rc<RefCell<Line>>, context: &Context<'_>) -> bool {
     // At the end of a thread there are no turns any more.
@@ -121,6 +133,24 @@ mod tests {
         poll_fn(|context| Poll::Ready(send(&mut first, b"d", context))).await;
         assert!(first.is_flushed());
         assert_eq!(one.read_u8().await.unwrap(), b'd');
+    }
+
+    #[tokio::test]
+    async fn a_long_turn_holds_nothing_up() {
+        let ((mut first, mut one), (mut second, two)) = (pair().await, pair().await);
+        turns(async {
+            poll_fn(|context| Poll::Ready((send(&mut first, b"a", context), send(&mut second, b"b", context)))).await;
+            let used = second.line.borrow_mut();
+            send_now();
+            drop(used);
+            assert!(first.is_flushed() && !second.is_flushed());
+            assert_eq!(two.try_read(&mut [0; 9]).unwrap_err().kind(), io::ErrorKind::WouldBlock, "not yet");
+        })
+        .await;
+        assert!(second.is_flushed());
+        assert_eq!(one.read_u8().await.unwrap(), b'a');
+        // Outside of a turn there is nothing to send.
+        send_now();
     }
 
     #[tokio::test]

@@ -250,6 +250,8 @@ impl Allowance {
         let now = thread_time();
         let Some(since) = self.since else {
             self.since = Some(now);
+            // Others are done already, and need not wait for this one.
+            crate::http1::turn::send_now();
             return UpdateDeadline::Continue(self.ticks.into());
         };
         // A tenth less, because ticks and threads have different clocks.
