@@ -120,7 +120,10 @@ mod tests {
                     context.waker().wake_by_ref();
                     Poll::Pending
                 }
-                _ => Poll::Ready(assert!(first.is_flushed() && second.is_flushed())),
+                _ => {
+                    assert!(first.is_flushed() && second.is_flushed());
+                    Poll::Ready(())
+                }
             }
         }))
         .await;
@@ -180,7 +183,7 @@ mod tests {
         }
         let mut connection = Connection::new(Stream::plain(ours));
         turns(async {
-            let question = [b'?'; 8 << 10];
+            let question = vec![b'?'; 8 << 10];
             poll_fn(|context| Poll::Ready(send(&mut connection, &question, context))).await;
             tokio::task::yield_now().await;
             assert!(!connection.is_flushed(), "the turn has ended, and there was no room");
