@@ -79,8 +79,8 @@ fn requests(mut client: &TcpStream, mut server: &TcpStream, refused: &Mutex<Vec<
             let answer = [&16i32.to_be_bytes()[..], &word(0).to_be_bytes(), &[0; 8], &(-6i32).to_be_bytes()].concat();
             return client.write_all(&answer);
         }
-        server.write_all(&length)?;
-        server.write_all(&request)?;
+        // At once: of two writes the second would wait until the first is acknowledged.
+        server.write_all(&[&length[..], &request].concat())?;
     }
 }
 
